@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Brings what building and testing need and the machine lacks. Idempotent: a second run changes nothing.
+# usage: deploy/setup.sh build|test
+set -eu
+cd "$(dirname "$0")/.."
+need=${1:-build}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { printf 'setup: error: %s\n  hint: %s\n' "$1" "$2" >&2; exit 1; }
+
+debian() { # debian COMMAND PACKAGE: installs PACKAGE when COMMAND is missing
+    command -v "$1" >/dev/null 2>&1 && return 0
+    command -v apt-get >/dev/null 2>&1 || die "\`$1\` is missing" "install it with this system's package manager"
+    sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+    say "installing Debian package $2"
+    $sudo apt-get update -qq
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null
+}
+
+command -v cargo >/dev/null 2>&1 || die "\`cargo\` is missing" "install Rust 1.95 or newer with rustup"
+debian cc gcc
+debian curl curl
+
+python=${PYO3_PYTHON:-python3}
+command -v "$python" >/dev/null 2>&1 || die "\`$python\` is missing" "install Python 3.9 or newer, or name one in PYO3_PYTHON"
+"$python" - <<'PY' || die "\`$python\` cannot be embedded" "use a Python built with --enable-shared, with its headers and venv (Debian: python3-dev, python3-venv), or name one in PYO3_PYTHON"
+import importlib.util, os, sys, sysconfig
+shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
+ok = sys.version_info >= (3, 9) and shared and importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")
+sys.exit(0 if ok else 1)
+PY
+
+[ "$need" = test ] || exit 0
+
+cargo nextest --version >/dev/null 2>&1 || {
+    say "installing cargo-nextest"
+    cargo install --locked cargo-nextest
+}
+stamp=.venv/requirements-installed
+if ! cmp -s deploy/dev-requirements.txt "$stamp"; then
+    say "creating .venv with the Python tools for tests"
+    "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/dev-requirements.txt
+    cp deploy/dev-requirements.txt "$stamp"
+fi
