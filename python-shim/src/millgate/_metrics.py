@@ -1,0 +1,84 @@
+"""Tracking and reading metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from millgate import _development, _tracking
+
+_MISSING = object()
+
+
+def track_metric(key: str, value: Any) -> None:
+    """Record a metric of the prediction that runs; the value is anything JSON can hold.
+
+    Outside of a prediction it is kept in memory, and said so once. A value that JSON cannot hold, or that there is no
+    room for (64 KiB for all metrics of a call), is left out and named in the model's log.
+    """
+    _tracking.track(key, value)
+
+
+def track_metrics(metrics: Mapping[str, Any] | str, value: Any = _MISSING) -> None:
+    """Record several metrics from a mapping, or one by key and value."""
+    if isinstance(metrics, Mapping):
+        if value is not _MISSING:
+            raise TypeError("track_metrics takes a mapping, or a key and a value")
+        for key, item in metrics.items():
+            _tracking.track(key, item)
+    elif value is _MISSING:
+        raise TypeError(f"the value of the metric `{metrics}` is missing")
+    else:
+        _tracking.track(metrics, value)
+
+
+def track_delayed_metrics(metrics: dict[str, Any], prediction_uuid: str, dev: bool = False) -> None:
+    """Add metrics that became known later to the row of their prediction."""
+    _development_only("track_delayed_metrics", dev)
+    _development.track_delayed(metrics, prediction_uuid)
+
+
+def track_aggregate_metrics(
+    metrics: dict[str, Any],
+    start_timestamp_ms: int,
+    end_timestamp_ms: int,
+    model_deployment_crn: str | None = None,
+    dev: bool = False,
+) -> None:
+    """Record metrics of a span of time, in milliseconds of Unix time."""
+    _development_only("track_aggregate_metrics", dev)
+    _check_development_crn(model_deployment_crn)
+    _development.track_aggregate(metrics, start_timestamp_ms, end_timestamp_ms)
+
+
+def read_metrics(
+    model_deployment_crn: str | None = None,
+    start_timestamp_ms: int | None = None,
+    end_timestamp_ms: int | None = None,
+    model_crn: str | None = None,
+    model_build_crn: str | None = None,
+    dev: bool = False,
+) -> dict[str, Any]:
+    """Read `{"metrics": [row, …]}`, rows ascending by start; the start defaults to 0 and the end to now."""
+    _development_only("read_metrics", dev)
+    _check_development_crn(model_deployment_crn, model_crn, model_build_crn)
+    return _development.read(start_timestamp_ms, end_timestamp_ms)
+
+
+def _development_only(name: str, dev: bool) -> None:
+    if not dev:
+        raise NotImplementedError(
+            f"{name} needs the metric store of a server, which this version has not got; "
+            "with dev=True it works on the metrics of this process"
+        )
+
+
+def _check_development_crn(*crns: str | None) -> None:
+    known = {
+        _development.DEV_MODEL_CRN,
+        _development.DEV_MODEL_BUILD_CRN,
+        _development.DEV_MODEL_DEPLOYMENT_CRN,
+    }
+    for crn in crns:
+        if crn is not None and crn not in known:
+            raise ValueError(f"`{crn}` is not a CRN of development mode (hint: leave out dev=True)")
