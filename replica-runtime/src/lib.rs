@@ -1,1 +1,33 @@
-//! To be written.
+//! Embeds CPython: the template that imports a function file and forks replicas, and the replica that runs its calls.
+//!
+//! The processes are described in `ARCHITECTURE.md`, their messages in [`millgate_contract::nursery`] (supervisor) and
+//! [`millgate_contract::frame`] (gateways). Both are untrusted: whatever they send is hostile input to their peers, and
+//! nothing secret comes here.
+//!
+//! | module | job |
+//! | --- | --- |
+//! | [`birth`] | what a process is given: specification, descriptors, command line |
+//! | [`template`] | import, then fork when told |
+//! | [`replica`] | from `Here` to exit |
+//! | `serve`, `call` | the main thread: frames in, function, frames out |
+//! | `watcher`, `desk` | the thread without Python, and what both threads share |
+//! | [`json`] | Python objects and JSON |
+//! | `program`, `interpreter`, `bootstrap.py` | Python: start, file, function, event loop, tracked metrics |
+#![allow(unsafe_code)]
+
+pub mod birth;
+mod call;
+mod connection;
+mod datagram;
+mod desk;
+mod fds;
+mod interpreter;
+pub mod json;
+mod log;
+mod program;
+mod python_code;
+pub mod replica;
+mod serve;
+mod signals;
+pub mod template;
+mod watcher;

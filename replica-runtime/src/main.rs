@@ -1,2 +1,21 @@
-//! To be written.
-fn main() {}
+//! `millgate-replica template` and `millgate-replica spawned <slot> <replica id>`: started by a supervisor only.
+
+use std::process::ExitCode;
+
+use millgate_replica_runtime::{birth, replica, template};
+
+fn main() -> ExitCode {
+    birth::end_on_panic();
+    let result = match birth::Role::from_arguments(std::env::args().skip(1)) {
+        Ok(birth::Role::Template) => template::run(),
+        Ok(birth::Role::Spawned { slot, replica }) => replica::run_spawned(slot, replica),
+        Err(usage) => Err(usage),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("millgate-replica: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

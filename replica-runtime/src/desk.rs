@@ -1,0 +1,285 @@
+//! What the main thread and the watcher share: who runs what, which connections wait, the slot's listener.
+//!
+//! # Who owns a connection for calls
+//!
+//! While no call runs, the main thread owns all of them and waits on them. While a call runs, it keeps the caller's and
+//! lends the others to the watcher, which refuses what comes by them; then it takes them back. Lending moves the
+//! connection, with what has arrived of a frame, through the lock here, so that no frame is read by two.
+//! With one gateway (the common case) there is nothing to lend, and a call costs two uncontended locks and no system
+//! call of this module's. With more, each other connection costs two changes of the watcher's epoll.
+//!
+//! The watcher's epoll always holds every connection for calls, without events while the main thread owns it: then it
+//! hears only of the peer's end, in the middle of a call too, and of nothing per call.
+//!
+//! # Why a cancelled call never interrupts the next
+//!
+//! An interrupt is sent under the lock, and only while the running call is open to it. The main thread closes it, under
+//! the lock, right after the function has returned. If an interrupt was sent before, it is told so, and eats what the
+//! function did not (`call.rs`). So one is either raised in the function, or eaten before anything else runs.
+//!
+//! # The listener
+//!
+//! It is used and closed under the lock; after [`Desk::close_door`] no connection is accepted here any more.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use millgate_contract::{
+    frame::{Frame, RefusalReason},
+    ids::CallId,
+};
+use nix::errno::Errno;
+
+use crate::{
+    connection::{Connection, ConnectionError},
+    fds::{self, Poll},
+    signals::Interruptible,
+};
+
+/// The watcher's number for the listener; connections have higher ones.
+pub(crate) const LISTENER: u64 = 0;
+/// Connections for calls at once; more are closed.
+const CONNECTIONS_MAX: usize = 256;
+
+/// A call, from its frame to its answer.
+#[derive(Debug)]
+struct Running {
+    id: CallId,
+    gateway: Arc<str>,
+    token: u64,
+    deadline: Instant,
+    is_open: bool,
+    is_cancelled: bool,
+}
+
+/// What became of a call while its function ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// An interrupt was sent.
+    pub(crate) is_cancelled: bool,
+    /// The replica was asked to leave.
+    pub(crate) is_draining: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    listener: Option<OwnedFd>,
+    running: Option<Running>,
+    is_draining: bool,
+    /// New connections, for the main thread to fetch.
+    joined: Vec<Connection>,
+    /// The watcher's while a call runs.
+    lent: HashMap<u64, Connection>,
+    /// All connections for calls, to find one that the main thread owns.
+    known: HashMap<u64, RawFd>,
+}
+
+/// Shared by the two threads.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    state: Mutex<State>,
+    /// Raised for the main thread: something has joined, or it is to leave.
+    pub(crate) wake: OwnedFd,
+    /// The watcher's epoll.
+    pub(crate) watch: Poll,
+    main: Interruptible,
+}
+
+impl Desk {
+    /// Called by the main thread, which runs the function.
+    pub(crate) fn new(listener: OwnedFd) -> Result<Self, Errno> {
+        // Whoever was told of a connection may find it taken by the replica before this one.
+        nix::fcntl::fcntl(&listener, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+        let watch = Poll::new()?;
+        watch.add(&listener, LISTENER, libc::EPOLLIN)?;
+        let state = State {
+            listener: Some(listener),
+            running: None,
+            is_draining: false,
+            joined: Vec::new(),
+            lent: HashMap::new(),
+            known: HashMap::new(),
+        };
+        let main = Interruptible::this_thread();
+        Ok(Self { state: Mutex::new(state), wake: fds::event()?, watch, main })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic ends the process; there is nobody to see a poisoned lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The main thread's side.
+impl Desk {
+    /// New connections, and whether it is time to leave.
+    pub(crate) fn fetch(&self) -> (Vec<Connection>, bool) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.joined), state.is_draining)
+    }
+
+    /// A call begins on `caller`; `others` are lent.
+    pub(crate) fn begin(&self, id: CallId, caller: &Connection, deadline: Instant, others: Vec<Connection>) {
+        let mut state = self.state();
+        let (gateway, token) = (Arc::clone(&caller.gateway), caller.token);
+        state.running = Some(Running { id, gateway, token, deadline, is_open: true, is_cancelled: false });
+        for connection in others {
+            self.watch.change(&connection.fd, connection.token, libc::EPOLLIN);
+            state.lent.insert(connection.token, connection);
+        }
+    }
+
+    /// The function has ended: no interrupt is sent from here on.
+    pub(crate) fn close_to_interrupts(&self) -> Ended {
+        let mut state = self.state();
+        let is_draining = state.is_draining;
+        let is_cancelled = state.running.as_mut().is_some_and(|running| {
+            running.is_open = false;
+            running.is_cancelled
+        });
+        Ended { is_cancelled, is_draining }
+    }
+
+    /// The call is answered; what was lent comes back, with what joined meanwhile.
+    pub(crate) fn end(&self) -> Vec<Connection> {
+        let mut state = self.state();
+        state.running = None;
+        let back: Vec<Connection> = state.lent.drain().map(|(_, connection)| connection).collect();
+        for connection in &back {
+            self.watch.change(&connection.fd, connection.token, 0);
+        }
+        back
+    }
+
+    /// Closes the slot's listener in this process. Whoever connects from now on meets the next replica.
+    pub(crate) fn close_door(&self) {
+        self.state().close_door(&self.watch);
+    }
+
+    /// Closes a connection for calls.
+    pub(crate) fn close(&self, connection: Connection) {
+        self.state().known.remove(&connection.token);
+        self.watch.remove(connection.fd.as_raw_fd());
+    }
+}
+
+/// The watcher's side.
+impl Desk {
+    /// Takes the next connection from the listener's queue.
+    pub(crate) fn accept(&self) -> Result<OwnedFd, Errno> {
+        let state = self.state();
+        let listener = state.listener.as_ref().ok_or(Errno::EBADF)?;
+        // SAFETY: the listener is open; no address is asked for.
+        let raw = unsafe {
+            let nothing = std::ptr::null_mut();
+            libc::accept4(listener.as_raw_fd(), nothing, nothing.cast(), libc::SOCK_CLOEXEC)
+        };
+        let raw = Errno::result(raw)?;
+        // SAFETY: `accept4` has just made it.
+        fds::out_of_the_way(unsafe { std::os::fd::FromRawFd::from_raw_fd(raw) })
+    }
+
+    /// A connection for calls has joined. It goes to the main thread or, while a call runs, is treated as lent; then the
+    /// caller sees to frames that came with its `Join`.
+    pub(crate) fn join(&self, connection: Connection) {
+        let mut state = self.state();
+        let token = connection.token;
+        if state.known.len() >= CONNECTIONS_MAX {
+            self.watch.remove(connection.fd.as_raw_fd());
+            return;
+        }
+        state.known.insert(token, connection.fd.as_raw_fd());
+        if state.running.is_some() {
+            state.lent.insert(token, connection);
+        } else {
+            self.watch.change(&connection.fd, token, 0);
+            state.joined.push(connection);
+            fds::raise(&self.wake);
+        }
+    }
+
+    /// Refuses what has come by a lent connection. False if it is not lent: it is the main thread's.
+    pub(crate) fn refuse(&self, token: u64) -> bool {
+        let mut state = self.state();
+        let reason = if state.is_draining { RefusalReason::Draining } else { RefusalReason::Busy };
+        let Some(connection) = state.lent.get_mut(&token) else { return false };
+        if refuse_all(connection, reason).is_err() {
+            let connection = state.lent.remove(&token).expect("it was found under the same lock");
+            state.known.remove(&token);
+            self.watch.remove(connection.fd.as_raw_fd());
+        }
+        true
+    }
+
+    /// The peer of a connection that the main thread owns is gone. The deadline of its call, if one runs: nobody else
+    /// watches over it now.
+    pub(crate) fn hung_up(&self, token: u64) -> Option<(CallId, Instant)> {
+        let mut state = self.state();
+        if let Some(fd) = state.known.get(&token) {
+            // Heard once is enough. The main thread removes an entry before it closes the descriptor, so this is it.
+            self.watch.remove(*fd);
+        }
+        state.interrupt(self.main, |running| running.token == token)
+    }
+
+    /// The gateway is gone as a whole.
+    pub(crate) fn vanished(&self, gateway: &str) -> Option<(CallId, Instant)> {
+        self.state().interrupt(self.main, |running| *running.gateway == *gateway)
+    }
+
+    /// The gateway's caller is gone.
+    pub(crate) fn cancel(&self, gateway: &str, id: CallId) {
+        self.state().interrupt(self.main, |running| running.id == id && *running.gateway == *gateway);
+    }
+
+    /// Still running.
+    pub(crate) fn is_running(&self, id: CallId) -> bool {
+        self.state().running.as_ref().is_some_and(|running| running.id == id)
+    }
+
+    /// No more connections, and the main thread leaves after its call.
+    pub(crate) fn drain(&self) {
+        let mut state = self.state();
+        state.is_draining = true;
+        state.close_door(&self.watch);
+        fds::raise(&self.wake);
+    }
+}
+
+impl State {
+    fn interrupt(
+        &mut self,
+        main: Interruptible,
+        is_meant: impl Fn(&Running) -> bool,
+    ) -> Option<(CallId, Instant)> {
+        let running = self.running.as_mut().filter(|running| is_meant(running))?;
+        if running.is_open && !running.is_cancelled {
+            running.is_cancelled = true;
+            main.interrupt();
+        }
+        Some((running.id, running.deadline))
+    }
+
+    fn close_door(&mut self, watch: &Poll) {
+        if let Some(listener) = self.listener.take() {
+            watch.remove(listener.as_raw_fd());
+        }
+    }
+}
+
+/// Refuses each call that has arrived on `connection`.
+pub(crate) fn refuse_all(connection: &mut Connection, reason: RefusalReason) -> Result<(), ConnectionError> {
+    while let Some(frame) = connection.receive()? {
+        match frame {
+            Frame::Call(call, _) => connection.send_now(&Frame::Refused(call.id, reason).encode())?,
+            // Its call has ended, or is cancelled by the connection for control.
+            Frame::Cancel(_) => {}
+            _ => return Err(ConnectionError::Ended),
+        }
+    }
+    Ok(())
+}

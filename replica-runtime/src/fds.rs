@@ -1,0 +1,91 @@
+//! Descriptors out of user code's way: numbered high, so that a function which writes to descriptor 3 and up by mistake
+//! does not write into a frame, and closed on exec, so that its children do not hold a gateway's connection.
+
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+};
+
+/// From here on, where the limit of open files allows it, else from [`LOW_MIN`].
+const HIGH_MIN: i32 = 900;
+const LOW_MIN: i32 = 100;
+
+/// The same open file under a high number, closed on exec; the low number is free again.
+pub(crate) fn out_of_the_way(fd: OwnedFd) -> nix::Result<OwnedFd> {
+    duplicate_high(fd.as_fd())
+}
+
+fn duplicate_high(fd: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let raw = match fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(HIGH_MIN)) {
+        Err(Errno::EINVAL | Errno::EMFILE) => fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(LOW_MIN))?,
+        other => other?,
+    };
+    // SAFETY: `fcntl` has just made it, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// An event counter, non-blocking.
+pub(crate) fn event() -> nix::Result<OwnedFd> {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    out_of_the_way(event.into())
+}
+
+/// Makes an event readable.
+pub(crate) fn raise(event: &OwnedFd) {
+    // A full counter is readable already; there is no other failure.
+    let _ = nix::unistd::write(event, &1_u64.to_ne_bytes());
+}
+
+/// Makes an event unreadable until it is raised again.
+pub(crate) fn clear(event: &OwnedFd) {
+    let _ = nix::unistd::read(event, &mut [0; 8]);
+}
+
+/// An epoll of level-triggered registrations, each with a number of the caller's.
+#[derive(Debug)]
+pub(crate) struct Poll(OwnedFd);
+
+impl Poll {
+    pub(crate) fn new() -> nix::Result<Self> {
+        use nix::sys::epoll::{Epoll, EpollCreateFlags};
+        out_of_the_way(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0).map(Self)
+    }
+
+    pub(crate) fn add(&self, fd: &OwnedFd, token: u64, events: i32) -> nix::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), token, events)
+    }
+
+    /// Does nothing to a registration that is gone.
+    pub(crate) fn change(&self, fd: &OwnedFd, token: u64, events: i32) {
+        let _ = self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), token, events);
+    }
+
+    /// Must come before a close: a forked child of user code may hold the same open file, and then closing it here
+    /// does not end the registration.
+    pub(crate) fn remove(&self, fd: RawFd) {
+        // Not registered is as good.
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0);
+    }
+
+    fn control(&self, operation: i32, fd: RawFd, token: u64, events: i32) -> nix::Result<()> {
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
+        // SAFETY: `event` lives through the call; a number that is not open is refused by the kernel.
+        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) };
+        Errno::result(result).map(drop)
+    }
+
+    /// One readable registration's number; `None` when the time is over or a signal came. -1 ms waits without end.
+    pub(crate) fn wait(&self, timeout_ms: i32) -> Option<u64> {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: `event` has room for the one event asked for.
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, timeout_ms) };
+        (count == 1).then_some(event.u64)
+    }
+
+    pub(crate) fn raw(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}

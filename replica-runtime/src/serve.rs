@@ -1,0 +1,220 @@
+//! The main thread's loop: wait, read a call, say `Accepted`, run it, answer.
+//!
+//! The thread that reads a frame runs the function and writes the answer; nothing is handed over. Python is attached all
+//! the time but for the wait. How the threads share connections is argued in `desk.rs`.
+//!
+//! Per call with one gateway: `epoll_wait`, `recv`, `sendto` (`Accepted`), 2 × `getrusage`, `sendmsg` (`Done`).
+
+use std::{
+    os::fd::AsRawFd as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use millgate_contract::frame::{self, Call, Done, Frame, RefusalReason};
+use nix::errno::Errno;
+use pyo3::prelude::*;
+
+use crate::{
+    call::{Answer, Runner},
+    connection::{Connection, ConnectionError},
+    desk::{self, Desk},
+    fds::{self, Poll},
+    log,
+};
+
+const WAKE: u64 = 0;
+/// Answers over this are written with Python detached: the gateway may be slow, and the user's threads need not wait.
+const DETACHED_BYTES_MIN: usize = 64 * 1024;
+
+/// Why the loop has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// The supervisor asked.
+    Asked,
+    /// The last call has left the process in an unknown state.
+    Spent(&'static str),
+}
+
+pub(crate) struct Server<'a> {
+    py: Python<'a>,
+    pub(crate) runner: Runner<'a>,
+    desk: Arc<Desk>,
+    poll: Poll,
+    connections: Vec<Connection>,
+    leave: Option<Leave>,
+}
+
+impl<'a> Server<'a> {
+    pub(crate) fn new(py: Python<'a>, runner: Runner<'a>, desk: Arc<Desk>) -> Result<Self, Errno> {
+        let poll = Poll::new()?;
+        poll.add(&desk.wake, WAKE, libc::EPOLLIN)?;
+        Ok(Self { py, runner, desk, poll, connections: Vec::new(), leave: None })
+    }
+
+    /// Serves until it is time to leave. The listener is closed then.
+    pub(crate) fn run(&mut self) -> Leave {
+        loop {
+            let token = self.wait();
+            // An interrupt from outside that no call was there for must not meet the next one.
+            drop(self.py.check_signals());
+            match token {
+                Some(WAKE) => self.fetch(),
+                Some(token) => self.read(token),
+                None => {}
+            }
+            if let Some(leave) = self.leave {
+                self.desk.close_door();
+                self.refuse_waiting();
+                return leave;
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Option<u64> {
+        if let Some(event_loop) = self.runner.event_loop() {
+            if let Err(error) = event_loop.idle(self.py, self.poll.raw()) {
+                log::say(&format!("a task ended the event loop: {error}"));
+                self.leave = Some(Leave::Spent("a task ended the event loop"));
+                return None;
+            }
+            return self.poll.wait(0);
+        }
+        let poll = &self.poll;
+        self.py.detach(|| poll.wait(-1))
+    }
+
+    fn fetch(&mut self) {
+        fds::clear(&self.desk.wake);
+        let (joined, is_draining) = self.desk.fetch();
+        self.adopt(joined);
+        if is_draining {
+            self.leave = Some(Leave::Asked);
+        } else {
+            self.read_buffered();
+        }
+    }
+
+    /// Takes connections over from the watcher. What they have buffered is for [`Self::read_buffered`].
+    fn adopt(&mut self, connections: Vec<Connection>) {
+        for connection in connections {
+            let token = connection.token;
+            // One that was only lent is registered already.
+            match self.poll.add(&connection.fd, token, libc::EPOLLIN) {
+                Ok(()) | Err(Errno::EEXIST) => self.connections.push(connection),
+                Err(_) => self.desk.close(connection),
+            }
+        }
+    }
+
+    /// Calls that were read together with what came before them; epoll does not tell of those.
+    fn read_buffered(&mut self) {
+        while self.leave.is_none() {
+            let mut next = None;
+            for (index, connection) in self.connections.iter_mut().enumerate() {
+                match connection.buffered() {
+                    Ok(None) => {}
+                    other => {
+                        next = Some((index, other));
+                        break;
+                    }
+                }
+            }
+            let Some((index, received)) = next else { return };
+            self.handle(index, received);
+        }
+    }
+
+    fn read(&mut self, token: u64) {
+        let Some(index) = self.connections.iter().position(|connection| connection.token == token) else {
+            return;
+        };
+        let received = self.connections[index].receive();
+        self.handle(index, received);
+        if self.leave.is_none() {
+            self.read_buffered();
+        }
+    }
+
+    fn handle(&mut self, index: usize, received: Result<Option<Frame>, ConnectionError>) {
+        match received {
+            Ok(None | Some(Frame::Cancel(_))) => {}
+            Ok(Some(Frame::Call(call, body))) => self.call(index, &call, &body),
+            // The end of the peer, something that is no frame, or a frame that is not a gateway's to send.
+            Ok(Some(_)) | Err(_) => self.close(index),
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        let connection = self.connections.swap_remove(index);
+        self.poll.remove(connection.fd.as_raw_fd());
+        self.desk.close(connection);
+    }
+
+    fn call(&mut self, index: usize, call: &Call, body: &Bytes) {
+        let caller = self.connections.swap_remove(index);
+        let others = std::mem::take(&mut self.connections);
+        let deadline = Instant::now() + Duration::from_millis(u64::from(call.remaining_ms));
+        self.desk.begin(call.id, &caller, deadline, others);
+        let result = self.run_call(&caller, call, body);
+        let back = self.desk.end();
+        match result {
+            Ok(()) => self.connections.push(caller),
+            Err(_) => {
+                self.poll.remove(caller.fd.as_raw_fd());
+                self.desk.close(caller);
+            }
+        }
+        self.adopt(back);
+    }
+
+    /// An error is one of the connection; the function has run, or not, all the same.
+    fn run_call(&mut self, caller: &Connection, call: &Call, body: &Bytes) -> Result<(), ConnectionError> {
+        // If the gateway cannot be told, the function must not run: the call may be tried elsewhere.
+        caller.send([&Frame::Accepted(call.id).encode(), &[], &[]])?;
+        let desk = &self.desk;
+        let answer = self.runner.run(body, || desk.close_to_interrupts());
+        if answer.must_leave {
+            self.leave = Some(Leave::Spent(match answer.outcome {
+                frame::Outcome::Cancelled => "a call was cancelled",
+                _ => "the function raised",
+            }));
+            // Before the answer: a gateway that connects anew because of it must meet the next replica.
+            self.desk.close_door();
+        } else if answer.is_draining {
+            self.leave = Some(Leave::Asked);
+        }
+        self.answer(caller, call, answer)
+    }
+
+    fn answer(&self, caller: &Connection, call: &Call, answer: Answer) -> Result<(), ConnectionError> {
+        let done = Done {
+            id: call.id,
+            outcome: answer.outcome,
+            collects_metrics: answer.collects_metrics,
+            is_leaving: self.leave.is_some(),
+            timings: answer.timings,
+            value: answer.value,
+            metrics: answer.metrics,
+        };
+        let mut head = BytesMut::with_capacity(64);
+        frame::encode_done_head(&mut head, &done);
+        let parts: [&[u8]; 3] = [&head, &done.value, &done.metrics];
+        if done.value.len() < DETACHED_BYTES_MIN {
+            caller.send(parts)
+        } else {
+            self.py.detach(|| caller.send(parts))
+        }
+    }
+
+    /// A call that has come meanwhile learns at once that it was not run.
+    fn refuse_waiting(&mut self) {
+        let (joined, _) = self.desk.fetch();
+        self.connections.extend(joined);
+        for connection in &mut self.connections {
+            // Whoever cannot be told sees the end of the connection.
+            let _ = desk::refuse_all(connection, RefusalReason::Draining);
+        }
+    }
+}
