@@ -39,6 +39,10 @@ pub enum Refusal {
         /// The limit that was passed.
         limit_ms: u64,
     },
+    /// Nothing is served under this path.
+    NotFound,
+    /// The path is a model's, the method is not `POST`.
+    MethodNotAllowed,
     /// The gateway itself failed; the cause is in its log under the request id.
     Internal,
 }
@@ -50,6 +54,8 @@ impl Refusal {
             Self::Malformed(_) => 400,
             Self::AccessKeyInvalid | Self::ApiKeyRequired | Self::ApiKeyInvalid => 401,
             Self::ApiKeyForbidden => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::Slow => 408,
             Self::TooLarge => 413,
             Self::Busy | Self::RateLimited { .. } => 429,
@@ -77,6 +83,8 @@ impl Refusal {
             Self::ReplicaCrashed => "replica.crashed",
             Self::Unavailable(_) => "model.unavailable",
             Self::Timeout { .. } => "model.timeout",
+            Self::NotFound => "request.not_found",
+            Self::MethodNotAllowed => "request.method",
             Self::Internal => "gateway.internal",
         }
     }
@@ -110,6 +118,8 @@ impl Refusal {
             Self::Timeout { limit_ms } => {
                 format!("the function ran longer than the request timeout of {limit_ms} ms").into()
             }
+            Self::NotFound => "nothing is served under this path; models are called at `/model`".into(),
+            Self::MethodNotAllowed => "a model is called by `POST`".into(),
             Self::Internal => "the gateway failed; its log names the cause under this request id".into(),
         }
     }
@@ -141,6 +151,8 @@ impl Refusal {
             Self::ReplicaCrashed,
             Self::Unavailable("the model is stopped".into()),
             Self::Timeout { limit_ms: 30_000 },
+            Self::NotFound,
+            Self::MethodNotAllowed,
             Self::Internal,
         ]
     }
