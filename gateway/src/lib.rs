@@ -1,1 +1,32 @@
-//! To be written.
+//! The data plane: it authenticates a call and gives it to a free replica.
+//!
+//! Everything a call needs is in memory: no database, no lock across an await, no word from the control API. A request's
+//! way is `http` → [`split`] → `routes` → `keys` → `dispatch` (`line`) → `call` (`slots`) → `prediction` → `http`.
+#![forbid(unsafe_code)]
+
+mod call;
+mod config;
+mod dispatch;
+mod follow;
+mod gateway;
+mod hex;
+mod http;
+mod keys;
+mod line;
+mod lines;
+mod metrics;
+mod prediction;
+mod request_id;
+mod routes;
+mod sink;
+mod slots;
+mod snapshot_file;
+pub mod split;
+mod tasks;
+
+pub use config::{CorsOrigins, GatewayConfig};
+pub use gateway::{Applied, Gateway};
+pub use http::{BoxError, Fallback, FallbackBody, no_fallback};
+pub use keys::VerifyingKeyError;
+pub use routes::ApplyError;
+pub use sink::{MetricsSink, TrackedPrediction};

@@ -1,0 +1,79 @@
+//! What an operator may set about a gateway. Read once by whoever starts it; nothing here changes afterwards.
+
+use std::{path::PathBuf, sync::Arc};
+
+use millgate_contract::{ids::ModelId, limits};
+
+use crate::sink::MetricsSink;
+
+/// Everything a gateway is told at its start. [`Default`] is what production runs with.
+#[derive(Clone)]
+pub struct GatewayConfig {
+    /// The gateway's own name for itself, told to replicas, supervisors and the control API.
+    pub name: String,
+    /// Where the last good route snapshot is kept (0600); without one a restart waits for the control API.
+    pub snapshot_file: Option<PathBuf>,
+    /// The model that every call goes to, whatever access key it has or has not (`millgate run`).
+    pub default_model: Option<ModelId>,
+    /// Which other origins may call models from a page.
+    pub cors_origins: CorsOrigins,
+    /// Milliseconds a call waits for a replica before `429 model.busy`.
+    pub wait_ms_max: u64,
+    /// Calls in the line of one model.
+    pub line_calls_max: usize,
+    /// Body bytes in the line of one model.
+    pub line_bytes_max: usize,
+    /// Connections at one time; more wait in the listener's queue.
+    pub connections_max: usize,
+    /// Milliseconds from a connection's first moment, or from an answer, to a whole request head.
+    pub head_ms_max: u64,
+    /// Milliseconds in which no byte of a body arrives.
+    pub body_idle_ms_max: u64,
+    /// Milliseconds for a whole body.
+    pub body_ms_max: u64,
+    /// Milliseconds in which a caller takes no byte of its answer.
+    pub write_idle_ms_max: u64,
+    /// Milliseconds that running calls are given when the gateway ends.
+    pub drain_ms_max: u64,
+    /// Milliseconds between `Cancel` and the word to the supervisor, for models that cancel on hang-up.
+    pub cancel_grace_ms: u64,
+    /// API keys whose signature is remembered as good.
+    pub verdicts_max: usize,
+    /// Where tracked metrics go before the caller is answered; without one they are dropped.
+    pub metrics_sink: Option<Arc<dyn MetricsSink>>,
+}
+
+/// Which other origins may call models from a page.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CorsOrigins {
+    /// None: the default.
+    #[default]
+    Nowhere,
+    /// These, compared as they are written in `Origin`.
+    Listed(Vec<String>),
+    /// Any.
+    Anywhere,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            name: "gateway".to_owned(),
+            snapshot_file: None,
+            default_model: None,
+            cors_origins: CorsOrigins::default(),
+            wait_ms_max: limits::WAIT_MS_MAX,
+            line_calls_max: limits::LINE_CALLS_MAX,
+            line_bytes_max: limits::LINE_BYTES_MAX,
+            connections_max: 10_000,
+            head_ms_max: 10_000,
+            body_idle_ms_max: 10_000,
+            body_ms_max: 30_000,
+            write_idle_ms_max: 30_000,
+            drain_ms_max: 30_000,
+            cancel_grace_ms: 2_000,
+            verdicts_max: 10_000,
+            metrics_sink: None,
+        }
+    }
+}

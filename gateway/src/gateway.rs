@@ -1,0 +1,207 @@
+//! The gateway as one value: its route table, its tasks, and what its owner may ask of it.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use millgate_contract::{ids::DeploymentId, route::RouteSnapshot};
+use tokio::{net::TcpListener, runtime::Handle, sync::Notify};
+
+use crate::{
+    config::GatewayConfig,
+    follow,
+    http::{self, Fallback},
+    metrics::Metrics,
+    request_id::RequestIds,
+    routes::{ApplyError, Builder, RouteTable},
+    snapshot_file,
+    tasks::Tasks,
+};
+
+/// The data plane. Cloning it is cheap and gives the same gateway.
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+/// What became of a snapshot that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It is routed by from now on.
+    Routed,
+    /// Its generation was already routed by.
+    Unchanged,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: GatewayConfig,
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) request_ids: RequestIds,
+    /// Told when a slot's connection comes or goes.
+    pub(crate) connected_changed: Arc<Notify>,
+    is_draining: AtomicBool,
+    runtime: Handle,
+    table: ArcSwapOption<RouteTable>,
+    /// One snapshot at a time.
+    applying: Mutex<()>,
+}
+
+impl Gateway {
+    /// A gateway that routes by its last good snapshot, if its file holds one; a bad file is logged and counted.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: connections to replicas are tasks.
+    pub fn new(config: GatewayConfig) -> Self {
+        let runtime = Handle::current();
+        let inner = Arc::new(Inner {
+            metrics: Metrics::new(),
+            tasks: Arc::new(Tasks::new(runtime.clone())),
+            request_ids: RequestIds::new(),
+            connected_changed: Arc::new(Notify::new()),
+            is_draining: AtomicBool::new(false),
+            runtime,
+            table: ArcSwapOption::empty(),
+            applying: Mutex::new(()),
+            config,
+        });
+        let gateway = Self { inner };
+        gateway.restore();
+        gateway
+    }
+
+    /// Routes by this snapshot from now on, if it is newer than the one in use. Models that did not change keep their
+    /// connections and lines; one that moves to another deployment is served by the old one until the new one is
+    /// connected.
+    pub fn apply(&self, snapshot: RouteSnapshot) -> Result<Applied, ApplyError> {
+        self.inner.apply(snapshot)
+    }
+
+    /// Accepts callers until `shutdown` resolves, then lets running calls end, for at most
+    /// [`GatewayConfig::drain_ms_max`]. `other` answers every request that is not a model call.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        other: Fallback,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        http::accept::serve(Arc::clone(&self.inner), listener, other, shutdown).await
+    }
+
+    /// Answers `/live`, `/ready` and `/metrics` until `shutdown` resolves.
+    pub async fn serve_admin(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        http::admin::serve(Arc::clone(&self.inner), listener, shutdown).await
+    }
+
+    /// Follows what the control API publishes at this socket, for ever; without it calls go on as they are.
+    pub async fn follow(&self, publication_socket: PathBuf) {
+        follow::follow(&self.inner, publication_socket).await;
+    }
+
+    /// The generation that is routed by; 0 without one.
+    pub fn generation(&self) -> u64 {
+        self.inner.generation()
+    }
+
+    /// How many slots of each deployment are connected.
+    pub fn connected(&self) -> HashMap<DeploymentId, u16> {
+        self.inner.connected()
+    }
+
+    fn restore(&self) {
+        let Some(file) = &self.inner.config.snapshot_file else { return };
+        let restored = snapshot_file::load(file).map(|snapshot| snapshot.map(|s| self.apply(s)));
+        match restored {
+            Ok(None) => {}
+            Ok(Some(Ok(_))) => {
+                tracing::info!(generation = self.generation(), "routing by the last good snapshot")
+            }
+            Ok(Some(Err(error))) => self.inner.rejected(&error),
+            Err(error) => self.inner.rejected(&error),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn apply(&self, snapshot: RouteSnapshot) -> Result<Applied, ApplyError> {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.table.load_full();
+        if old.as_ref().is_some_and(|old| old.generation == snapshot.generation) {
+            return Ok(Applied::Unchanged);
+        }
+        let builder = Builder {
+            config: &self.config,
+            metrics: &self.metrics,
+            runtime: &self.runtime,
+            connected_changed: &self.connected_changed,
+        };
+        let new = Arc::new(builder.build(snapshot, old.as_deref())?);
+        self.metrics.generation.set(new.generation);
+        self.table.store(Some(Arc::clone(&new)));
+        if let Some(old) = old {
+            // Only now: nobody who looks at the table from here on finds what ends.
+            builder.part(&old, &new);
+        }
+        self.connected_changed.notify_one();
+        Ok(Applied::Routed)
+    }
+
+    /// The table of this moment.
+    pub(crate) fn table(&self) -> Guard<Option<Arc<RouteTable>>> {
+        self.table.load()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.table.load().as_ref().map_or(0, |table| table.generation)
+    }
+
+    pub(crate) fn connected(&self) -> HashMap<DeploymentId, u16> {
+        let table = self.table.load();
+        let deployments = table.iter().flat_map(|t| t.routes()).filter_map(|r| r.deployment.as_ref());
+        deployments.map(|d| (d.shared().route().deployment.clone(), d.shared().slots_connected())).collect()
+    }
+
+    /// Counts and logs a snapshot that is not routed by.
+    pub(crate) fn rejected(&self, error: &(dyn std::error::Error + 'static)) {
+        self.metrics.snapshots_rejected.inc();
+        tracing::error!(error = %error, generation = self.generation(), "route snapshot refused, the old one stays");
+    }
+
+    /// From now on this gateway is not ready.
+    pub(crate) fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// A call would be routed now.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_draining.load(Ordering::Relaxed) && self.table.load().is_some()
+    }
+
+    /// The page of figures, with what is true just now.
+    pub(crate) fn metrics_page(&self) -> String {
+        for route in self.table.load().iter().flat_map(|t| t.routes()) {
+            route.metrics.set_state(route.line.len(), route.slots_connected());
+        }
+        self.metrics.page()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Idle links, lines and deployments know each other; retiring lets go of all of them.
+        if let Some(table) = self.table.swap(None) {
+            table.retire();
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! HTTP in front of calls.
+//!
+//! | module | job |
+//! | --- | --- |
+//! | `accept` | the accept loop, connections, their drain |
+//! | `wire` | the socket under hyper: what was read to tell HTTP/1 from HTTP/2, and the clock of a caller that does not read |
+//! | `service` | which requests are model calls, which are others' |
+//! | `model` | one model call, from head to answer |
+//! | `body` | the body, bounded in bytes and time |
+//! | `answer` | the one place where refusals become HTTP |
+//! | `cors` | pages on other origins |
+//! | `access` | the access event and the figures of a call |
+//! | `admin` | `/live`, `/ready`, `/metrics` |
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::{Either, Full, combinators::UnsyncBoxBody};
+use hyper::{Request, Response, body::Incoming};
+use millgate_contract::refusal::Refusal;
+use tower::util::BoxCloneSyncService;
+
+pub(crate) mod accept;
+mod access;
+pub(crate) mod admin;
+mod answer;
+mod body;
+mod cors;
+mod model;
+mod service;
+mod wire;
+
+/// Whatever a body of somebody else's may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of an answer that is not the gateway's own.
+pub type FallbackBody = UnsyncBoxBody<Bytes, BoxError>;
+/// Answers every request that is not a model call: the control API and the dashboard.
+pub type Fallback = BoxCloneSyncService<Request<Incoming>, Response<FallbackBody>, Infallible>;
+
+/// Any answer's body.
+type Body = Either<Full<Bytes>, FallbackBody>;
+
+/// For a gateway alone: everything that is not a model call is `404`.
+pub fn no_fallback() -> Fallback {
+    Fallback::new(tower::service_fn(|_: Request<Incoming>| async {
+        let (parts, body) = answer::refusal(&Refusal::NotFound, None).into_parts();
+        Ok(Response::from_parts(
+            parts,
+            UnsyncBoxBody::new(http_body_util::BodyExt::map_err(body, Into::into)),
+        ))
+    }))
+}

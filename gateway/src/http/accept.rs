@@ -1,0 +1,238 @@
+//! The accept loop and the life of connections, the same for callers and for the admin listener.
+//!
+//! It survives running out of descriptors by pausing, takes no more connections than it may, and on its end lets each
+//! connection finish what it is at before it closes.
+
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    Body, Fallback, service,
+    wire::{Protocol, Wire},
+};
+use crate::{config::GatewayConfig, gateway::Inner};
+
+/// The pause after an `accept` that failed for want of something (descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Header lines of a request.
+const HEADERS_MAX: usize = 100;
+/// Bytes that a connection buffers in each direction.
+const BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// Streams at one time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 32;
+/// Bytes of the header list of an HTTP/2 request.
+const HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
+/// Resets that an HTTP/2 caller may have in hand before its connection ends.
+const RESETS_MAX: usize = 32;
+/// How long an HTTP/2 connection may be silent before it is asked whether it lives.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it has to answer.
+const PING_WAIT: Duration = Duration::from_secs(10);
+
+/// Serves callers until `shutdown`, then drains.
+pub(crate) async fn serve(
+    inner: Arc<Inner>,
+    listener: TcpListener,
+    other: Fallback,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let limits = Limits::of(&inner.config);
+    let drain = Duration::from_millis(inner.config.drain_ms_max);
+    let mut accepting = Accepting::new(limits, inner.config.connections_max);
+    let each = {
+        let inner = Arc::clone(&inner);
+        move |request| service::answer(Arc::clone(&inner), other.clone(), request)
+    };
+    let metrics = &inner.metrics;
+    accepting
+        .run(&listener, shutdown, &each, |open| {
+            metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+        })
+        .await;
+    inner.begin_drain();
+    drop(listener);
+    let ending = async {
+        accepting.drain().await;
+        inner.tasks.finish().await;
+    };
+    if timeout(drain, ending).await.is_err() {
+        tracing::warn!(drain_ms = drain.as_millis(), "calls were still running at the end of the drain");
+    }
+    Ok(())
+}
+
+/// What a connection is held to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    head_max: Duration,
+    write_idle_max: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(config: &GatewayConfig) -> Self {
+        Self {
+            head_max: Duration::from_millis(config.head_ms_max),
+            write_idle_max: Duration::from_millis(config.write_idle_ms_max),
+        }
+    }
+}
+
+/// A listener's connections.
+pub(super) struct Accepting {
+    limits: Limits,
+    permits: Arc<Semaphore>,
+    connections: JoinSet<()>,
+    draining: watch::Sender<bool>,
+}
+
+impl Accepting {
+    pub(super) fn new(limits: Limits, connections_max: usize) -> Self {
+        Self {
+            limits,
+            permits: Arc::new(Semaphore::new(connections_max)),
+            connections: JoinSet::new(),
+            draining: watch::Sender::new(false),
+        }
+    }
+
+    /// Accepts until `shutdown`. `opened` is told the number of connections at each change.
+    pub(super) async fn run<S, F>(
+        &mut self,
+        listener: &TcpListener,
+        shutdown: impl Future<Output = ()>,
+        service: &S,
+        opened: impl Fn(usize),
+    ) where
+        S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let next = async {
+                let permits = Arc::clone(&self.permits);
+                let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+                (listener.accept().await, permit)
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
+                (accepted, permit) = next => match accepted {
+                    Ok((tcp, _)) => {
+                        let (limits, draining) = (self.limits, self.draining.subscribe());
+                        let service = service.clone();
+                        self.connections.spawn(async move {
+                            let _permit = permit;
+                            connection(tcp, limits, service, draining).await;
+                        });
+                    }
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "no connection can be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+            opened(self.connections.len());
+        }
+    }
+
+    /// Lets each connection finish what it is at. Dropping ends them all.
+    pub(super) async fn drain(&mut self) {
+        self.draining.send_replace(true);
+        while self.connections.join_next().await.is_some() {}
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn begins(draining: &mut watch::Receiver<bool>) {
+    // An error means that the listener's owner is gone, and its connections with it.
+    let _ = draining.wait_for(|is_draining| *is_draining).await;
+}
+
+async fn connection<S, F>(tcp: TcpStream, limits: Limits, service: S, mut draining: watch::Receiver<bool>)
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    // Answers are written whole; waiting for more would only delay them.
+    let _ = tcp.set_nodelay(true);
+    let opening = timeout(limits.head_max, Wire::open(tcp, limits.write_idle_max));
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = begins(&mut draining) => return,
+    };
+    let Ok(Ok((wire, protocol))) = opened else { return };
+    let io = TokioIo::new(wire);
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let mut serving = pin!(http1(limits).serve_connection(io, service_fn(service)));
+            tokio::select! {
+                ended = &mut serving => ended,
+                () = begins(&mut draining) => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            }
+        }
+        Protocol::Http2 => {
+            let mut serving = pin!(http2().serve_connection(io, service_fn(service)));
+            tokio::select! {
+                ended = &mut serving => ended,
+                () = begins(&mut draining) => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+fn http1(limits: Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_max)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .half_close(false)
+        .keep_alive(true);
+    builder
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .max_send_buf_size(BUFFER_BYTES_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_WAIT);
+    builder
+}

@@ -1,0 +1,44 @@
+//! The admin listener: `/live` (the process runs), `/ready` (a call would be routed now), `/metrics`.
+
+use std::{convert::Infallible, io, sync::Arc};
+
+use hyper::{Request, Response, StatusCode, body::Incoming};
+use millgate_contract::refusal::Refusal;
+use tokio::net::TcpListener;
+
+use super::{
+    Body,
+    accept::{Accepting, Limits},
+    answer,
+};
+use crate::gateway::Inner;
+
+/// Probes and scrapers are few.
+const CONNECTIONS_MAX: usize = 64;
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Serves until `shutdown`.
+pub(crate) async fn serve(
+    inner: Arc<Inner>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let mut accepting = Accepting::new(Limits::of(&inner.config), CONNECTIONS_MAX);
+    let each = move |request: Request<Incoming>| {
+        let inner = Arc::clone(&inner);
+        async move { Ok::<_, Infallible>(admin(&inner, &request)) }
+    };
+    accepting.run(&listener, shutdown, &each, |_| {}).await;
+    Ok(())
+}
+
+fn admin(inner: &Inner, request: &Request<Incoming>) -> Response<Body> {
+    match request.uri().path() {
+        "/live" => answer::text(StatusCode::OK, PLAIN, "live\n".to_owned()),
+        "/ready" if inner.is_ready() => answer::text(StatusCode::OK, PLAIN, "ready\n".to_owned()),
+        "/ready" => answer::text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned()),
+        "/metrics" => answer::text(StatusCode::OK, OPEN_METRICS, inner.metrics_page()),
+        _ => answer::refusal(&Refusal::NotFound, None),
+    }
+}

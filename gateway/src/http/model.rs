@@ -1,0 +1,145 @@
+//! One model call, from head to answer, in the order that the contract gives its refusals.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Method, Request, Response,
+    body::Incoming,
+    header::{AUTHORIZATION, HeaderName},
+    http::request::Parts,
+};
+use millgate_contract::{ids::RequestId, limits::TRACEPARENT_BYTES_MAX, refusal::Refusal};
+
+use super::{Body, access::Record, answer, body, cors};
+use crate::{
+    call::Order,
+    dispatch::dispatch,
+    gateway::Inner,
+    keys::KeyFacts,
+    prediction,
+    routes::{Route, RouteTable},
+    split::split,
+};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Answers a request to one of the paths of models.
+pub(super) async fn answer(inner: &Inner, request: Request<Incoming>, id: &RequestId) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let origins = &inner.config.cors_origins;
+    if parts.method == Method::OPTIONS {
+        return cors::preflight(origins, &parts.headers);
+    }
+    let mut record = Record::begin(inner, id);
+    let mut response = match call(inner, &parts, body, id, &mut record).await {
+        Ok(envelope) => {
+            record.succeed(envelope.len());
+            answer::success(envelope)
+        }
+        Err(refusal) => {
+            record.refuse(refusal.status(), refusal.code());
+            answer::refusal(&refusal, record.replica.as_ref())
+        }
+    };
+    cors::expose(origins, &parts.headers, &mut response);
+    response
+}
+
+async fn call(
+    inner: &Inner,
+    parts: &Parts,
+    body: Incoming,
+    id: &RequestId,
+    record: &mut Record<'_>,
+) -> Result<Vec<u8>, Refusal> {
+    if parts.method != Method::POST {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    let body = body::read(body, &inner.config).await.map_err(|failed| match failed {
+        body::Failed::Refused(refusal) => refusal,
+        body::Failed::Broken => Refusal::Malformed("the body ended early".into()),
+    })?;
+    record.request_bytes = body.len();
+    let (route, request) = route(inner, parts, &body, record)?;
+    if let Some(refusal) = route.unavailable() {
+        return Err(refusal);
+    }
+    let order = Order {
+        request_id: id,
+        traceparent: traceparent(&parts.headers),
+        body: &request,
+        timeout_ms: route.spec.request_timeout_ms,
+        on_hang_up: route.spec.on_hang_up,
+        cancel_grace: Duration::from_millis(inner.config.cancel_grace_ms),
+        tasks: &inner.tasks,
+    };
+    let found = dispatch(inner, &route, &order).await;
+    record.waited = found.waited;
+    record.replica = found.ran.as_ref().map(|ran| ran.replica.clone());
+    let done = found.end?;
+    record.timings = done.timings;
+    let ran = found.ran.ok_or(Refusal::Internal)?;
+    prediction::answer(inner, &route, &ran, &done)
+}
+
+/// Which model is called, by whom, with what. The order of the refusals is the contract's: body, access key, API key.
+fn route(
+    inner: &Inner,
+    parts: &Parts,
+    body: &Bytes,
+    record: &mut Record<'_>,
+) -> Result<(Arc<Route>, Bytes), Refusal> {
+    let split = split(body).map_err(|malformed| Refusal::Malformed(malformed.to_string().into()))?;
+    let table = inner.table();
+    let Some(table) = table.as_ref() else {
+        return Err(Refusal::Unavailable("this gateway has not got its routes yet".into()));
+    };
+    let route = match &inner.config.default_model {
+        Some(model) => table.by_model(model),
+        None => split
+            .access_key
+            .as_deref()
+            .or_else(|| parts.uri.query().and_then(access_key_of_query))
+            .and_then(|access_key| table.by_access_key(access_key)),
+    };
+    let route = Arc::clone(route.ok_or(Refusal::AccessKeyInvalid)?);
+    record.route = Some(Arc::clone(&route));
+    if route.spec.requires_api_key {
+        let facts = authenticate(table, &parts.headers)?;
+        record.user = Some(facts.user.clone());
+        record.key = Some(facts.key.clone());
+        if !table.allows(&facts.user, &route) {
+            return Err(Refusal::ApiKeyForbidden);
+        }
+    }
+    let request = body.slice(split.request);
+    Ok((route, request))
+}
+
+fn authenticate(table: &RouteTable, headers: &HeaderMap) -> Result<Arc<KeyFacts>, Refusal> {
+    let header = headers.get(AUTHORIZATION).ok_or(Refusal::ApiKeyRequired)?;
+    let (scheme, key) =
+        header.to_str().ok().and_then(|text| text.trim().split_once(' ')).ok_or(Refusal::ApiKeyInvalid)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::ApiKeyRequired);
+    }
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    table.keys.verify(key.trim(), now_s, &table.revoked).map_err(|_| Refusal::ApiKeyInvalid)
+}
+
+/// The value of `accessKey`. Access keys are letters and digits, which nobody encodes.
+fn access_key_of_query(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("accessKey="))
+}
+
+/// The caller's trace context if it is of its form, else nothing.
+fn traceparent(headers: &HeaderMap) -> &str {
+    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let is_formed =
+        given.len() <= TRACEPARENT_BYTES_MAX && given.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    if is_formed { given } else { "" }
+}

@@ -1,0 +1,124 @@
+//! The socket under hyper: it gives back the bytes that were read to tell the protocols apart, and it ends a connection
+//! whose caller takes no byte of its answer for too long.
+//!
+//! Framing is not judged here; a stricter look at heads belongs between this and hyper.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep},
+};
+
+/// What an HTTP/2 client without TLS says first.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes read before the protocol is known.
+const FIRST_BYTES: usize = 1_024;
+
+/// Which protocol a caller speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// A caller's socket.
+pub(super) struct Wire {
+    tcp: TcpStream,
+    /// Read already, to be read again.
+    first: BytesMut,
+    write_idle_max: Duration,
+    /// Runs while the caller does not read. Made when that first happens, which for most it never does.
+    stalled: Option<Pin<Box<Sleep>>>,
+    is_stalled: bool,
+}
+
+impl Wire {
+    /// Reads until it is clear which protocol is spoken.
+    pub(super) async fn open(mut tcp: TcpStream, write_idle_max: Duration) -> io::Result<(Self, Protocol)> {
+        let mut first = BytesMut::with_capacity(FIRST_BYTES);
+        let protocol = loop {
+            if tcp.read_buf(&mut first).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let common = first.len().min(HTTP2_PREFACE.len());
+            if first[..common] != HTTP2_PREFACE[..common] {
+                break Protocol::Http1;
+            }
+            if common == HTTP2_PREFACE.len() {
+                break Protocol::Http2;
+            }
+        };
+        Ok((Self { tcp, first, write_idle_max, stalled: None, is_stalled: false }, protocol))
+    }
+
+    /// Watches how long a write makes no progress.
+    fn progress<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.is_stalled = false;
+            return written;
+        }
+        let until = Instant::now() + self.write_idle_max;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if !self.is_stalled {
+            stalled.as_mut().reset(until);
+            self.is_stalled = true;
+        }
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.tcp).poll_read(cx, buf);
+        }
+        let bytes = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first[..bytes]);
+        self.first.advance(bytes);
+        if self.first.is_empty() {
+            self.first = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.progress(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.progress(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,244 @@
+//! The line of one model: idle replicas on one side, waiting calls on the other, never both.
+//!
+//! Invariants, all under one lock that is never held across an await:
+//! - nothing is idle while somebody waits; a freed replica goes to the oldest call;
+//! - a place belongs to a [`Ticket`], numbered at arrival: a call that must wait again (its replica turned out not to
+//!   have started it) gets its old place back;
+//! - a replica granted to a call that vanished in the same instant goes to the next: the grant stays in the line until
+//!   the call takes it, and [`Standing`]'s drop gives it on.
+//!
+//! The line does not know time: whoever waits bounds it.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// What a line hands out.
+pub(crate) trait Place {
+    /// It must not be handed out any more. Asked under the line's lock, so that setting it and then calling
+    /// [`Line::take_idle`] leaves none behind.
+    fn is_retired(&self) -> bool;
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LineLimits {
+    pub(crate) calls_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+/// A call's place in the order of arrival.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    number: u64,
+    /// It stood in line before; limits do not turn it away a second time.
+    has_stood: bool,
+}
+
+impl Ticket {
+    /// The same place, for a call that has to wait again.
+    pub(crate) fn again(self) -> Self {
+        Self { has_stood: true, ..self }
+    }
+}
+
+/// Why a call that wanted a replica gets none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// The line is full.
+    Full,
+    /// Everyone was sent away: the model has no replicas any more.
+    Dismissed,
+}
+
+/// A line.
+pub(crate) struct Line<P: Place> {
+    limits: LineLimits,
+    tickets: AtomicU64,
+    state: Mutex<State<P>>,
+}
+
+struct State<P> {
+    /// Last in, first out: the replica that ran last has the warmest caches.
+    idle: Vec<P>,
+    waiting: BTreeMap<u64, Waiter>,
+    waiting_bytes: usize,
+    granted: Vec<(u64, P)>,
+    /// The model has nothing that could serve: nobody is let in.
+    is_closed: bool,
+}
+
+struct Waiter {
+    waker: Option<Waker>,
+    body_bytes: usize,
+}
+
+impl<P: Place> Line<P> {
+    pub(crate) fn new(limits: LineLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            tickets: AtomicU64::new(0),
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                waiting: BTreeMap::new(),
+                waiting_bytes: 0,
+                granted: Vec::new(),
+                is_closed: false,
+            }),
+        })
+    }
+
+    /// A place at the end.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket { number: self.tickets.fetch_add(1, Ordering::Relaxed), has_stood: false }
+    }
+
+    /// A replica at once, or a place in line.
+    pub(crate) fn lease(self: &Arc<Self>, ticket: Ticket, body_bytes: usize) -> Result<Lease<P>, Turned> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(Turned::Dismissed);
+        }
+        if let Some(place) = state.idle.pop() {
+            return Ok(Lease::Now(place));
+        }
+        let is_full = state.waiting.len() >= self.limits.calls_max
+            || state.waiting_bytes.saturating_add(body_bytes) > self.limits.bytes_max;
+        if is_full && !ticket.has_stood {
+            return Err(Turned::Full);
+        }
+        state.waiting_bytes += body_bytes;
+        state.waiting.insert(ticket.number, Waiter { waker: None, body_bytes });
+        drop(state);
+        Ok(Lease::Later(Standing { line: Arc::clone(self), number: ticket.number }))
+    }
+
+    /// Gives a replica to the oldest waiting call, or keeps it.
+    pub(crate) fn offer(&self, place: P) {
+        let mut state = self.lock();
+        if place.is_retired() {
+            drop(state);
+            drop(place);
+            return;
+        }
+        match state.waiting.pop_first() {
+            Some((number, waiter)) => {
+                state.waiting_bytes -= waiter.body_bytes;
+                state.granted.push((number, place));
+                drop(state);
+                waiter.wake();
+            }
+            None => state.idle.push(place),
+        }
+    }
+
+    /// Lets calls in again.
+    pub(crate) fn open(&self) {
+        self.lock().is_closed = false;
+    }
+
+    /// Sends everyone who waits away and lets nobody in.
+    pub(crate) fn close(&self) {
+        self.send_away(true);
+    }
+
+    /// Sends everyone who waits away.
+    pub(crate) fn dismiss(&self) {
+        self.send_away(false);
+    }
+
+    fn send_away(&self, closes: bool) {
+        let mut state = self.lock();
+        state.is_closed |= closes;
+        let waiting = std::mem::take(&mut state.waiting);
+        state.waiting_bytes = 0;
+        drop(state);
+        for waiter in waiting.into_values() {
+            waiter.wake();
+        }
+    }
+
+    /// Takes out the idle replicas that `which` says yes to.
+    pub(crate) fn take_idle(&self, which: impl FnMut(&mut P) -> bool) -> Vec<P> {
+        self.lock().idle.extract_if(.., which).collect()
+    }
+
+    /// How many calls wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// How many replicas are idle.
+    #[cfg(test)]
+    pub(crate) fn idle_len(&self) -> usize {
+        self.lock().idle.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<P>> {
+        // Nothing under the lock can panic half way, so a poisoned state is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiter {
+    fn wake(self) {
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A replica, or a place in line for one.
+pub(crate) enum Lease<P: Place> {
+    /// It was idle.
+    Now(P),
+    /// Wait for it.
+    Later(Standing<P>),
+}
+
+/// A call in line. Dropping it leaves the line.
+pub(crate) struct Standing<P: Place> {
+    line: Arc<Line<P>>,
+    number: u64,
+}
+
+impl<P: Place> Future for Standing<P> {
+    type Output = Result<P, Turned>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.line.lock();
+        if let Some(at) = state.granted.iter().position(|(number, _)| *number == self.number) {
+            return Poll::Ready(Ok(state.granted.swap_remove(at).1));
+        }
+        let Some(waiter) = state.waiting.get_mut(&self.number) else {
+            return Poll::Ready(Err(Turned::Dismissed));
+        };
+        match &mut waiter.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl<P: Place> Drop for Standing<P> {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        if let Some(waiter) = state.waiting.remove(&self.number) {
+            state.waiting_bytes -= waiter.body_bytes;
+        } else if let Some(at) = state.granted.iter().position(|(number, _)| *number == self.number) {
+            let (_, place) = state.granted.swap_remove(at);
+            drop(state);
+            self.line.offer(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize},
+    task::Wake,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A replica without a socket.
+#[derive(Debug)]
+struct Token(u32, Arc<AtomicBool>);
+
+impl Place for Token {
+    fn is_retired(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
+    }
+}
+
+fn token(number: u32) -> Token {
+    Token(number, Arc::new(AtomicBool::new(false)))
+}
+
+fn line(calls_max: usize, bytes_max: usize) -> Arc<Line<Token>> {
+    Line::new(LineLimits { calls_max, bytes_max })
+}
+
+fn stand(line: &Arc<Line<Token>>, ticket: Ticket) -> Standing<Token> {
+    match line.lease(ticket, 1).unwrap() {
+        Lease::Later(standing) => standing,
+        Lease::Now(_) => panic!("nothing was idle"),
+    }
+}
+
+fn poll(standing: &mut Standing<Token>) -> Poll<Result<Token, Turned>> {
+    Pin::new(standing).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn granted(standing: &mut Standing<Token>) -> Option<u32> {
+    match poll(standing) {
+        Poll::Ready(Ok(token)) => Some(token.0),
+        _ => None,
+    }
+}
+
+#[test]
+fn who_came_first_is_served_first() {
+    let line = line(10, 10);
+    let mut standing: Vec<_> = (0..3).map(|_| stand(&line, line.ticket())).collect();
+    line.offer(token(1));
+    line.offer(token(2));
+    assert_eq!(granted(&mut standing[2]), None);
+    assert_eq!(granted(&mut standing[1]), Some(2));
+    assert_eq!(granted(&mut standing[0]), Some(1));
+}
+
+#[test]
+fn a_call_that_must_wait_again_keeps_its_place() {
+    let line = line(2, 10);
+    let first = line.ticket();
+    line.offer(token(1));
+    assert!(matches!(line.lease(first, 1), Ok(Lease::Now(_))));
+    let mut others: Vec<_> = (0..2).map(|_| stand(&line, line.ticket())).collect();
+    let mut again = stand(&line, first.again());
+    line.offer(token(2));
+    assert_eq!(granted(&mut others[0]), None);
+    assert_eq!(granted(&mut again), Some(2));
+}
+
+#[test]
+fn a_full_line_turns_a_call_away_by_number_and_by_bytes() {
+    let by_calls = line(1, 1_000);
+    let _first = stand(&by_calls, by_calls.ticket());
+    assert_eq!(by_calls.lease(by_calls.ticket(), 1).err(), Some(Turned::Full));
+    let by_bytes = line(10, 100);
+    let _first = by_bytes.lease(by_bytes.ticket(), 60).unwrap();
+    assert_eq!(by_bytes.lease(by_bytes.ticket(), 60).err(), Some(Turned::Full));
+    assert!(by_bytes.lease(by_bytes.ticket(), 40).is_ok());
+}
+
+#[test]
+fn who_leaves_frees_the_place_and_its_bytes() {
+    let line = line(1, 1);
+    drop(stand(&line, line.ticket()));
+    assert_eq!(line.len(), 0);
+    let mut next = stand(&line, line.ticket());
+    line.offer(token(1));
+    assert_eq!(granted(&mut next), Some(1));
+}
+
+#[test]
+fn a_replica_granted_to_a_call_that_vanished_goes_to_the_next() {
+    let line = line(10, 10);
+    let first = stand(&line, line.ticket());
+    let mut second = stand(&line, line.ticket());
+    line.offer(token(1));
+    drop(first);
+    assert_eq!(granted(&mut second), Some(1));
+    let last = stand(&line, line.ticket());
+    line.offer(token(2));
+    drop(last);
+    assert_eq!(line.idle_len(), 1);
+}
+
+#[test]
+fn a_retired_replica_is_neither_kept_nor_granted() {
+    let line = line(10, 10);
+    let is_retired = Arc::new(AtomicBool::new(false));
+    line.offer(Token(1, is_retired.clone()));
+    is_retired.store(true, Ordering::SeqCst);
+    assert_eq!(line.take_idle(|t| t.is_retired()).len(), 1);
+    let mut standing = stand(&line, line.ticket());
+    line.offer(Token(1, is_retired));
+    assert_eq!(granted(&mut standing), None);
+    assert_eq!(line.idle_len(), 0);
+}
+
+#[test]
+fn everyone_can_be_sent_away() {
+    let line = line(10, 10);
+    let mut standing = stand(&line, line.ticket());
+    assert!(poll(&mut standing).is_pending());
+    line.dismiss();
+    assert!(matches!(poll(&mut standing), Poll::Ready(Err(Turned::Dismissed))));
+}
+
+#[test]
+fn a_closed_line_turns_everyone_away_until_it_opens() {
+    let line = line(10, 10);
+    let mut standing = stand(&line, line.ticket());
+    line.close();
+    assert!(matches!(poll(&mut standing), Poll::Ready(Err(Turned::Dismissed))));
+    assert_eq!(line.lease(line.ticket(), 1).err(), Some(Turned::Dismissed));
+    line.open();
+    assert!(line.lease(line.ticket(), 1).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_bounds_the_wait_leaves_the_line_at_the_bound() {
+    let line = line(10, 10);
+    let began = tokio::time::Instant::now();
+    let standing = stand(&line, line.ticket());
+    assert!(tokio::time::timeout(Duration::from_secs(30), standing).await.is_err());
+    assert_eq!(began.elapsed(), Duration::from_secs(30));
+    assert_eq!(line.len(), 0);
+}
+
+proptest! {
+    /// Any order of arrivals, frees, vanishings and looks: calls are granted in order of arrival, and every replica is
+    /// somewhere at the end.
+    #[test]
+    fn no_order_of_events_loses_a_replica_or_a_place(events in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>()), 1..120)) {
+        let line = line(1_000, 1_000);
+        let replicas = 3;
+        (0..replicas).for_each(|n| line.offer(token(n)));
+        let mut running: Vec<Token> = Vec::new();
+        let mut waiting: Vec<(u64, Standing<Token>)> = Vec::new();
+        for (event, index) in events {
+            match event {
+                0 => match line.lease(line.ticket(), 1).unwrap() {
+                    Lease::Now(token) => {
+                        prop_assert_eq!(line.len(), 0, "served before those in line");
+                        running.push(token);
+                    }
+                    Lease::Later(standing) => waiting.push((standing.number, standing)),
+                },
+                1 if !running.is_empty() => line.offer(running.swap_remove(index.index(running.len()))),
+                2 if !waiting.is_empty() => drop(waiting.remove(index.index(waiting.len()))),
+                _ if !waiting.is_empty() => {
+                    let mut served = Vec::new();
+                    let mut still = Vec::new();
+                    for (number, mut standing) in waiting.drain(..) {
+                        match poll(&mut standing) {
+                            Poll::Ready(Ok(token)) => { running.push(token); served.push(number); }
+                            _ => still.push((number, standing)),
+                        }
+                    }
+                    prop_assert!(served.iter().all(|s| still.iter().all(|(n, _)| s < n)));
+                    waiting = still;
+                }
+                _ => {}
+            }
+        }
+        drop(waiting);
+        prop_assert_eq!(line.idle_len() + running.len(), replicas as usize);
+        prop_assert_eq!(line.len(), 0);
+    }
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Callers on many threads, half of which vanish at a random moment, among them the very one of their grant.
+#[test]
+fn no_race_of_a_grant_and_a_vanishing_caller_loses_a_replica() {
+    const REPLICAS: u32 = 2;
+    let line = line(1_000, 1_000);
+    (0..REPLICAS).for_each(|n| line.offer(token(n)));
+    let served = AtomicUsize::new(0);
+    let running = [const { AtomicBool::new(false) }; REPLICAS as usize];
+    std::thread::scope(|scope| {
+        for thread in 0_usize..6 {
+            let (line, served, running) = (&line, &served, &running);
+            scope.spawn(move || {
+                let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+                for round in 0_usize..3_000 {
+                    let mut lease = line.lease(line.ticket(), 1).unwrap();
+                    let looks_max = if (thread + round) % 2 == 0 { usize::MAX } else { round % 3 };
+                    let mut looks = 0;
+                    let token = loop {
+                        match lease {
+                            Lease::Now(token) => break Some(token),
+                            Lease::Later(ref mut standing) => {
+                                if looks == looks_max {
+                                    break None;
+                                }
+                                looks += 1;
+                                if let Poll::Ready(got) =
+                                    Pin::new(standing).poll(&mut Context::from_waker(&waker))
+                                {
+                                    break Some(got.unwrap());
+                                }
+                                if looks_max == usize::MAX {
+                                    std::thread::park();
+                                }
+                            }
+                        }
+                    };
+                    if let Some(token) = token {
+                        let is_busy = &running[token.0 as usize];
+                        assert!(!is_busy.swap(true, Ordering::SeqCst), "two callers on one replica");
+                        served.fetch_add(1, Ordering::Relaxed);
+                        is_busy.store(false, Ordering::SeqCst);
+                        line.offer(token);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(line.idle_len(), REPLICAS as usize);
+    assert_eq!(line.len(), 0);
+    assert!(served.load(Ordering::Relaxed) >= 9_000);
+}

@@ -1,0 +1,241 @@
+//! One connection to a replica: greeted, and then used for one call after another.
+//!
+//! A link is owned by its keeper while it connects, by the line while idle, by the call while busy. Whoever drops it
+//! ends it, and its keeper connects anew: there is no other way to get rid of one, and none to lose one. All that comes
+//! by it is hostile input: lengths are capped by the contract and memory grows only with what has arrived.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use millgate_contract::{
+    frame::{Frame, FrameError, HEADER_BYTES, Header, Hello, Join, PROTOCOL, Role},
+    ids::{CallId, SlotIndex},
+    limits,
+    spec::DeploymentSpec,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::oneshot,
+};
+
+use super::{deaths::Death, deployment::Shared};
+use crate::line::Place;
+
+/// Bytes read at once; a link's buffer shrinks back to it after a large answer.
+const READ_BYTES: usize = 16 * 1024;
+/// A buffer larger than this is not kept by an idle link.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a slot could not be joined.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error("not connected: {0}")]
+    Io(#[from] io::Error),
+    #[error("not greeted by a frame: {0}")]
+    Frame(#[from] FrameError),
+    #[error("closed before its greeting")]
+    Closed,
+    #[error("greeted by something else than `Hello`")]
+    NotHello,
+    #[error("the slot belongs to deployment `{0}`")]
+    Deployment(String),
+    #[error("the replica runs build `{0}`")]
+    Build(String),
+    #[error("the replica is in slot {0}")]
+    Slot(SlotIndex),
+    #[error("the replica speaks versions {0} to {1} only")]
+    Protocol(u16, u16),
+}
+
+/// A connection to a replica.
+pub(crate) struct Link {
+    pub(crate) stream: UnixStream,
+    pub(crate) hello: Hello,
+    pub(crate) shared: Arc<Shared>,
+    /// Its process is dead, by the supervisor's word.
+    pub(crate) death: Arc<Death>,
+    /// Header and head of the call being written; kept for its memory.
+    pub(crate) head: BytesMut,
+    received: BytesMut,
+    calls: u64,
+    /// It has answered a call: its keeper need not pause before the next one.
+    has_served: Arc<AtomicBool>,
+    /// Sending the link back, or dropping it, tells its keeper.
+    home: Option<oneshot::Sender<Link>>,
+}
+
+impl Place for Link {
+    fn is_retired(&self) -> bool {
+        self.shared.is_retired()
+    }
+}
+
+/// What became of a link that its keeper let go.
+pub(crate) type Homecoming = oneshot::Receiver<Link>;
+
+impl Link {
+    /// Connects to a slot and waits until its replica greets, however long that takes.
+    pub(crate) async fn join(
+        shared: &Arc<Shared>,
+        slot: SlotIndex,
+        role: Role,
+        has_served: Arc<AtomicBool>,
+    ) -> Result<Self, JoinError> {
+        let mut stream = connect(&DeploymentSpec::slot_socket(shared.run_dir(), slot)).await?;
+        let mut received = BytesMut::with_capacity(READ_BYTES);
+        let hello = loop {
+            match take_frame(&mut received)? {
+                Some(Frame::Hello(hello)) => break hello,
+                Some(_) => return Err(JoinError::NotHello),
+                None if stream.read_buf(&mut received).await? == 0 => return Err(JoinError::Closed),
+                None => {}
+            }
+        };
+        let version = shared.check(&hello, slot)?;
+        let join = Join { version, role, gateway: shared.gateway().to_owned() };
+        stream.write_all(&Frame::Join(join).encode()).await?;
+        let death = shared.deaths().watch(&hello.replica);
+        let head = BytesMut::new();
+        Ok(Self {
+            stream,
+            hello,
+            shared: Arc::clone(shared),
+            death,
+            head,
+            received,
+            calls: 0,
+            has_served,
+            home: None,
+        })
+    }
+
+    /// Lets go of a link: its keeper hears by the receiver that it comes back, or that it is gone.
+    pub(crate) fn let_go(mut self) -> (Self, Homecoming) {
+        let (sender, receiver) = oneshot::channel();
+        self.home = Some(sender);
+        (self, receiver)
+    }
+
+    /// Gives the link back to its keeper, to be offered again after a pause.
+    pub(crate) fn go_home(mut self) {
+        if let Some(home) = self.home.take() {
+            // The keeper is gone when the deployment is retired; then the link ends here.
+            let _ = home.send(self);
+        }
+    }
+
+    /// The number of the next call.
+    pub(crate) fn next_call(&mut self) -> CallId {
+        self.calls += 1;
+        CallId(self.calls)
+    }
+
+    /// False when something arrived that an idle replica has no business saying, or the connection has ended.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        if self.death.is_said() {
+            return false;
+        }
+        loop {
+            match self.next_frame() {
+                Ok(None) if !self.received.is_empty() => return false,
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return false,
+            }
+            self.received.reserve(READ_BYTES);
+            match self.stream.try_read_buf(&mut self.received) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// The next frame among the bytes that have been read.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        take_frame(&mut self.received)
+    }
+
+    /// Reads more bytes; 0 is the end. May be dropped and called again.
+    pub(crate) async fn read(&mut self) -> io::Result<usize> {
+        self.received.reserve(READ_BYTES);
+        self.stream.read_buf(&mut self.received).await
+    }
+
+    /// Reads what has arrived and no more. True when there was something.
+    pub(crate) fn try_read(&mut self) -> bool {
+        self.received.reserve(READ_BYTES);
+        matches!(self.stream.try_read_buf(&mut self.received), Ok(1..))
+    }
+
+    /// Back to the line, free for the next call.
+    pub(crate) fn release(mut self) {
+        self.has_served.store(true, Ordering::Relaxed);
+        if self.received.is_empty() && self.received.capacity() > KEPT_BYTES_MAX {
+            self.received = BytesMut::new();
+        }
+        let line = Arc::clone(self.shared.line());
+        line.offer(self);
+    }
+
+    /// Ends the connection to a replica that has answered and takes no other call.
+    pub(crate) fn leave(self) {
+        self.has_served.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes one frame off the front. `None`: not yet all there. Unknown optional frames are skipped.
+fn take_frame(received: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    loop {
+        let Some(raw) = received.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let header = Header::decode(raw)?;
+        if received.len() < HEADER_BYTES + header.payload_bytes {
+            return Ok(None);
+        }
+        let mut whole: Bytes = received.split_to(HEADER_BYTES + header.payload_bytes).freeze();
+        let payload = whole.split_off(HEADER_BYTES);
+        if let Some(frame) = header.decode_payload(payload)? {
+            return Ok(Some(frame));
+        }
+    }
+}
+
+impl Shared {
+    /// That who greets is who was looked for; the version to speak.
+    fn check(&self, hello: &Hello, slot: SlotIndex) -> Result<u16, JoinError> {
+        let route = self.route();
+        if hello.deployment != route.deployment {
+            return Err(JoinError::Deployment(hello.deployment.as_str().to_owned()));
+        }
+        if hello.build != route.build {
+            return Err(JoinError::Build(hello.build.as_str().to_owned()));
+        }
+        if hello.slot != slot {
+            return Err(JoinError::Slot(hello.slot));
+        }
+        PROTOCOL.common(hello.protocol).ok_or(JoinError::Protocol(hello.protocol.min, hello.protocol.max))
+    }
+}
+
+/// Connects to a Unix socket, also where its path is longer than an address may be.
+pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+    if path.as_os_str().len() <= limits::SOCKET_PATH_BYTES_MAX {
+        return UnixStream::connect(path).await;
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // The kernel follows the descriptor, so the address stays short whatever the folder's path is.
+    let folder = File::open(folder)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    UnixStream::connect(short).await
+}
