@@ -1,4 +1,5 @@
 import pytest
+
 from millgate import _development, _tracking
 
 

@@ -2,8 +2,9 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import cdsw
 import pytest
+
+import cdsw
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-import cdsw
 import pytest
+
+import cdsw
 from cml import metrics_v1
 from millgate import _tracking
 

@@ -1,8 +1,9 @@
 import asyncio
 import uuid
 
-import cdsw
 import pytest
+
+import cdsw
 from cml.metrics_v1 import dev_model_deployment_crn, read_metrics, track_delayed_metrics
 from cml.models_v1 import cml_model
 from millgate import _tracking

@@ -1,10 +1,11 @@
 """Every name of the contract is where existing programs look for it."""
 
+import pytest
+
 import cdsw
 import cml
 import cml.metrics_v1
 import cml.models_v1
-import pytest
 
 NAMES = [
     (cdsw, "call_model model_metrics cml_model track_metric track_metrics"),

@@ -62,12 +62,12 @@ def track_delayed(metrics: dict[str, Any], prediction_uuid: str) -> None:
     raise ValueError(f"no prediction of this process has the uuid `{prediction_uuid}`")
 
 
-def track_aggregate(metrics: dict[str, Any], start_ms: int, end_ms: int) -> None:
+def track_aggregate(metrics: dict[str, Any], start_ms: float, end_ms: float) -> None:
     """Add a row that is about a span of time and no single prediction."""
     _rows.append(_row(None, start_ms, end_ms, metrics))
 
 
-def read(start_ms: int | None, end_ms: int | None) -> Row:
+def read(start_ms: float | None, end_ms: float | None) -> Row:
     """Give the rows that lie within the bounds, which count as within, in ascending order of their start."""
     begin = 0 if start_ms is None else round(start_ms)
     end = now_ms() if end_ms is None else round(end_ms)
@@ -81,13 +81,13 @@ def now_ms() -> int:
     return round(time.time() * 1_000)
 
 
-def _row(prediction_uuid: str | None, start_ms: int, end_ms: int, metrics: dict[str, Any]) -> Row:
+def _row(prediction_uuid: str | None, start_ms: float, end_ms: float, metrics: dict[str, Any]) -> Row:
     row: Row = {
         "modelDeploymentCrn": DEV_MODEL_DEPLOYMENT_CRN,
         "modelBuildCrn": DEV_MODEL_BUILD_CRN,
         "modelCrn": DEV_MODEL_CRN,
-        "startTimeStampMs": start_ms,
-        "endTimeStampMs": end_ms,
+        "startTimeStampMs": round(start_ms),
+        "endTimeStampMs": round(end_ms),
         "predictionUuid": prediction_uuid,
         "metrics": dict(metrics),
     }

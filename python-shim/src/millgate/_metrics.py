@@ -40,8 +40,8 @@ def track_delayed_metrics(metrics: dict[str, Any], prediction_uuid: str, dev: bo
 
 def track_aggregate_metrics(
     metrics: dict[str, Any],
-    start_timestamp_ms: int,
-    end_timestamp_ms: int,
+    start_timestamp_ms: float,
+    end_timestamp_ms: float,
     model_deployment_crn: str | None = None,
     dev: bool = False,
 ) -> None:
@@ -53,8 +53,8 @@ def track_aggregate_metrics(
 
 def read_metrics(
     model_deployment_crn: str | None = None,
-    start_timestamp_ms: int | None = None,
-    end_timestamp_ms: int | None = None,
+    start_timestamp_ms: float | None = None,
+    end_timestamp_ms: float | None = None,
     model_crn: str | None = None,
     model_build_crn: str | None = None,
     dev: bool = False,
