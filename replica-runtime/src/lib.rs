@@ -10,6 +10,7 @@
 //! | [`template`] | import, then fork when told |
 //! | [`replica`] | from `Here` to exit |
 //! | `serve`, `call` | the main thread: frames in, function, frames out |
+//! | [`info`] | which Python this program was built for |
 //! | `watcher`, `desk` | the thread without Python, and what both threads share |
 //! | [`json`] | Python objects and JSON |
 //! | `program`, `interpreter`, `bootstrap.py` | Python: start, file, function, event loop, tracked metrics |
@@ -21,6 +22,7 @@ mod connection;
 mod datagram;
 mod desk;
 mod fds;
+pub mod info;
 mod interpreter;
 pub mod json;
 mod log;

@@ -1,10 +1,15 @@
-//! `millgate-replica template` and `millgate-replica spawned <slot> <replica id>`: started by a supervisor only.
+//! `millgate-replica template` and `millgate-replica spawned <slot> <replica id>` are started by a supervisor only;
+//! `millgate-replica info` says which Python this program was built for.
 
 use std::process::ExitCode;
 
-use millgate_replica_runtime::{birth, replica, template};
+use millgate_replica_runtime::{birth, info, replica, template};
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("info") {
+        info::print();
+        return ExitCode::SUCCESS;
+    }
     birth::end_on_panic();
     let result = match birth::Role::from_arguments(std::env::args().skip(1)) {
         Ok(birth::Role::Template) => template::run(),
