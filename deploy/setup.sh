@@ -32,6 +32,8 @@ PY
 
 [ "$need" = test ] || exit 0
 
+debian promtool prometheus
+
 cargo nextest --version >/dev/null 2>&1 || {
     say "installing cargo-nextest"
     cargo install --locked cargo-nextest
