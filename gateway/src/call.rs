@@ -204,9 +204,9 @@ impl Exchange {
         match end {
             End::Done(done) => {
                 if done.is_leaving {
-                    link.leave()
+                    link.leave();
                 } else {
-                    link.release()
+                    link.release();
                 }
                 Attempt::Done(done)
             }
@@ -271,7 +271,7 @@ impl Exchange {
                 let _ = control.stream.write_all(&Frame::Cancel(self.id).encode()).await;
             }
             _ => {
-                tracing::debug!(replica = %link.hello.replica, call = %self.id, "not reached for a cancellation")
+                tracing::debug!(replica = %link.hello.replica, call = %self.id, "not reached for a cancellation");
             }
         }
     }

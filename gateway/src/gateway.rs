@@ -125,7 +125,7 @@ impl Gateway {
         match restored {
             Ok(None) => {}
             Ok(Some(Ok(_))) => {
-                tracing::info!(generation = self.generation(), "routing by the last good snapshot")
+                tracing::info!(generation = self.generation(), "routing by the last good snapshot");
             }
             Ok(Some(Err(error))) => self.inner.rejected(&error),
             Err(error) => self.inner.rejected(&error),

@@ -157,3 +157,5 @@ impl KeyRing {
     }
 }
 
+#[cfg(test)]
+mod tests;

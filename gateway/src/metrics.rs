@@ -74,7 +74,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) generation: Gauge<u64, AtomicU64>,
     pub(crate) snapshots_rejected: Counter,
-    pub(crate) metrics_unkept: Counter,
+    pub(crate) predictions_unkept: Counter,
 }
 
 /// The figures of one model and deployment.
@@ -107,7 +107,7 @@ impl Metrics {
             connections: Gauge::default(),
             generation: Gauge::default(),
             snapshots_rejected: Counter::default(),
-            metrics_unkept: Counter::default(),
+            predictions_unkept: Counter::default(),
         };
         metrics.register();
         metrics
@@ -133,7 +133,7 @@ impl Metrics {
         let rejected = "Route snapshots that were refused";
         r.register("route_snapshots_rejected", rejected, self.snapshots_rejected.clone());
         let unkept = "Predictions whose tracked metrics could not be kept";
-        r.register("tracked_metrics_unkept", unkept, self.metrics_unkept.clone());
+        r.register("predictions_unkept", unkept, self.predictions_unkept.clone());
     }
 
     /// The figures of a route.

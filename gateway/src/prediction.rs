@@ -51,7 +51,7 @@ fn keep(inner: &Inner, route: &Route, ran: &Ran, uuid: String, metrics: Bytes) {
         metrics,
     });
     if let Err(error) = kept {
-        inner.metrics.metrics_unkept.inc();
+        inner.metrics.predictions_unkept.inc();
         tracing::error!(%error, model = %route.spec.model, "tracked metrics could not be kept");
     }
 }

@@ -316,6 +316,9 @@ impl<'a> Scanner<'a> {
 
     /// At least one digit.
     fn digits(&mut self) -> Result<(), Malformed> {
+        const SIXES: u64 = u64::from_ne_bytes([0x06; 8]);
+        const NIBBLES: u64 = u64::from_ne_bytes([0xF0; 8]);
+        const THREES: u64 = u64::from_ne_bytes([0x30; 8]);
         if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
             return self.fail("expected a digit");
         }
@@ -323,9 +326,6 @@ impl<'a> Scanner<'a> {
         while let Some(chunk) = self.bytes[self.at..].first_chunk::<8>() {
             let word = u64::from_le_bytes(*chunk);
             // All eight are digits when every high nibble is 3, and stays 3 after adding 6.
-            const SIXES: u64 = u64::from_ne_bytes([0x06; 8]);
-            const NIBBLES: u64 = u64::from_ne_bytes([0xF0; 8]);
-            const THREES: u64 = u64::from_ne_bytes([0x30; 8]);
             if word & NIBBLES != THREES || word.wrapping_add(SIXES) & NIBBLES != THREES {
                 break;
             }
