@@ -1,0 +1,244 @@
+//! Control groups, version 1 and 2: what one replica may use, and the one sure way to kill all that descends from it.
+//!
+//! `millgate/<deployment>/<process>` is made below the supervisor's own group, on each hierarchy that can be written.
+//! What cannot be had is named, never passed over. A group belongs to one process and its descendants, never to a
+//! slot: two processes of one slot overlap for a moment, and only one of them may be killed.
+
+mod hierarchy;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use millgate_contract::spec::Resources;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use self::hierarchy::Hierarchies;
+
+/// Rounds of killing every member where the kernel cannot kill a group at once.
+const KILL_ROUNDS_MAX: u32 = 64;
+/// Looks at a group that is being frozen before it is killed as it is.
+const FREEZE_LOOKS_MAX: u32 = 1_000;
+
+/// The groups of one deployment.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    version: u8,
+    /// `…/millgate/<deployment>` on each hierarchy, with the limits that a process's group gets there.
+    parents: Vec<Parent>,
+}
+
+#[derive(Debug)]
+struct Parent {
+    dir: PathBuf,
+    is_freezer: bool,
+    settings: Vec<(&'static str, String)>,
+}
+
+/// The group of one process and its descendants.
+#[derive(Debug)]
+pub(crate) struct Group {
+    version: u8,
+    dirs: Vec<PathBuf>,
+    freezer: Option<PathBuf>,
+}
+
+impl Groups {
+    /// Makes what can be made; names what cannot.
+    pub(crate) fn create(deployment: &str, resources: &Resources) -> (Option<Self>, Vec<String>) {
+        match Hierarchies::of_this_process() {
+            Ok(hierarchies) => Self::create_in(&hierarchies, deployment, resources),
+            Err(error) => (None, vec![format!("cgroup: {error}")]),
+        }
+    }
+
+    fn create_in(
+        hierarchies: &Hierarchies,
+        deployment: &str,
+        resources: &Resources,
+    ) -> (Option<Self>, Vec<String>) {
+        let mut missing = Vec::new();
+        let mut parents = Vec::new();
+        let version = if hierarchies.v1.contains_key("memory") { 1 } else { 2 };
+        if version == 1 {
+            for (controller, settings) in settings_v1(resources) {
+                let made =
+                    hierarchies.v1.get(controller).ok_or(io::ErrorKind::NotFound.into()).and_then(|own| {
+                        let dir = own.join("millgate").join(deployment);
+                        fs::create_dir_all(&dir).map(|()| dir)
+                    });
+                match made {
+                    Ok(dir) => parents.push(Parent { dir, is_freezer: controller == "freezer", settings }),
+                    Err(error) => missing.push(format!("cgroup {controller}: {error}")),
+                }
+            }
+        } else {
+            match hierarchies.delegate_v2() {
+                Ok(base) => {
+                    let dir = base.join("millgate").join(deployment);
+                    match fs::create_dir_all(&dir).and_then(|()| hierarchy::enable_v2(&dir, &base)) {
+                        Ok(()) => {
+                            let settings = settings_v2(resources);
+                            parents.push(Parent { dir, is_freezer: false, settings });
+                        }
+                        Err(error) => missing.push(format!("cgroup in `{}`: {error}", dir.display())),
+                    }
+                }
+                Err(error) => missing.push(format!("cgroup: {error}")),
+            }
+        }
+        let is_any = parents.iter().any(|parent| !parent.is_freezer);
+        (is_any.then_some(Self { version, parents }), missing)
+    }
+
+    /// 1 or 2.
+    pub(crate) fn version(&self) -> u8 {
+        self.version
+    }
+
+    /// A group for one process, with its limits set.
+    pub(crate) fn group(&self, name: &str) -> io::Result<Group> {
+        let mut group = Group { version: self.version, dirs: Vec::new(), freezer: None };
+        for parent in &self.parents {
+            let dir = parent.dir.join(name);
+            let made = fs::create_dir(&dir).or_else(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Ok(()),
+                _ => Err(error),
+            });
+            group.dirs.push(dir.clone());
+            let set = made.and_then(|()| {
+                parent.settings.iter().try_for_each(|(file, value)| fs::write(dir.join(file), value))
+            });
+            if let Err(error) = set {
+                group.remove();
+                return Err(error);
+            }
+            if parent.is_freezer {
+                group.freezer = Some(dir);
+            }
+        }
+        Ok(group)
+    }
+
+    /// Removes the deployment's folders; the groups in them must be gone.
+    pub(crate) fn remove(&self) {
+        for parent in &self.parents {
+            if let Ok(entries) = fs::read_dir(&parent.dir) {
+                for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+            if let Err(error) = fs::remove_dir(&parent.dir) {
+                tracing::warn!(dir = %parent.dir.display(), %error, "a cgroup stays behind");
+            }
+            if let Some(shared) = parent.dir.parent() {
+                // Another deployment's groups may still be in it.
+                let _ = fs::remove_dir(shared);
+            }
+        }
+    }
+}
+
+impl Group {
+    /// Moves a process into the group.
+    pub(crate) fn add(&self, pid: Pid) -> io::Result<()> {
+        self.dirs.iter().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
+    }
+
+    /// True when a process is in the group, on every hierarchy.
+    pub(crate) fn holds(&self, pid: Pid) -> bool {
+        !self.dirs.is_empty() && self.dirs.iter().all(|dir| members(dir).contains(&pid))
+    }
+
+    /// Kills every process in the group.
+    pub(crate) fn kill(&self) {
+        if self.version == 2 {
+            if let Some(dir) = self.dirs.first()
+                && fs::write(dir.join("cgroup.kill"), "1").is_ok()
+            {
+                return;
+            }
+            self.kill_members();
+            return;
+        }
+        // Frozen, no member can fork while the others are killed; the signals act when it thaws.
+        if let Some(freezer) = &self.freezer {
+            freeze(freezer);
+        }
+        self.kill_members();
+        if let Some(freezer) = &self.freezer {
+            let _ = fs::write(freezer.join("freezer.state"), "THAWED");
+        }
+    }
+
+    fn kill_members(&self) {
+        let Some(dir) = self.freezer.as_ref().or(self.dirs.first()) else { return };
+        let rounds = if self.freezer.is_some() { 1 } else { KILL_ROUNDS_MAX };
+        for _ in 0..rounds {
+            let members = members(dir);
+            if members.is_empty() {
+                return;
+            }
+            for pid in members {
+                match kill(pid, Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(error) => tracing::warn!(%pid, %error, "a process cannot be killed"),
+                }
+            }
+        }
+    }
+
+    /// Removes the group's folders; false when processes in it have not ended yet.
+    pub(crate) fn remove(&self) -> bool {
+        self.dirs.iter().fold(true, |gone, dir| match fs::remove_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => false,
+            _ => gone,
+        })
+    }
+}
+
+fn freeze(dir: &Path) {
+    let state = dir.join("freezer.state");
+    for _ in 0..FREEZE_LOOKS_MAX {
+        // Written again on each look: a member that forks while the group freezes may restart it.
+        if fs::write(&state, "FROZEN").is_err()
+            || fs::read_to_string(&state).is_ok_and(|now| now.trim() == "FROZEN")
+        {
+            return;
+        }
+    }
+}
+
+/// The members as our PID namespace names them; those it cannot name are not ours.
+fn members(dir: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .filter(|pid| *pid > 0)
+        .map(Pid::from_raw)
+        .collect()
+}
+
+fn settings_v1(resources: &Resources) -> [(&'static str, Vec<(&'static str, String)>); 4] {
+    let shares = (u64::from(resources.cpu_millicores) * 1_024 / 1_000).max(2);
+    [
+        ("memory", vec![("memory.limit_in_bytes", resources.memory_bytes.to_string())]),
+        ("pids", vec![("pids.max", resources.processes_max.to_string())]),
+        ("cpu", vec![("cpu.shares", shares.to_string())]),
+        ("freezer", vec![]),
+    ]
+}
+
+fn settings_v2(resources: &Resources) -> Vec<(&'static str, String)> {
+    let weight = (u64::from(resources.cpu_millicores) / 10).clamp(1, 10_000);
+    vec![
+        ("memory.max", resources.memory_bytes.to_string()),
+        ("pids.max", resources.processes_max.to_string()),
+        ("cpu.weight", weight.to_string()),
+    ]
+}

@@ -1,0 +1,515 @@
+//! What to do when something happens to a deployment's processes. Pure: events and the time go in, actions come out,
+//! in the order in which they are to be carried out.
+//!
+//! Invariants, each a property in the tests:
+//! - at most one process at a time may hold a slot's listener open to accept;
+//! - a death is reported before anything is done about it, and only when the kernel told it;
+//! - a replica is forked only from a template that has imported;
+//! - after a stop nothing is started, and the end comes when the last process is gone.
+
+mod templates;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use millgate_contract::{
+    ids::{CallId, ReplicaId, SlotIndex},
+    supervision::{DeploymentReport, Phase, SlotReport, StartMode},
+};
+
+use self::templates::Templates;
+pub(crate) use crate::slot::TemplateId;
+use crate::{
+    limits,
+    names::Names,
+    slot::{Slot, Stage},
+};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Time passed; something was due.
+    Due,
+    /// A template has imported the file.
+    Imported { template: TemplateId, import_ms: u64, python: String },
+    /// It has not, and says why; or it could not be started at all.
+    ImportFailed { template: TemplateId, reason: String },
+    /// Its pidfd says it has ended.
+    TemplateDied { template: TemplateId },
+    /// A forked child is known and placed; its pid in the starter's namespace.
+    Placed { replica: ReplicaId, pid: Option<u32> },
+    /// A replica serves.
+    Ready { replica: ReplicaId, example_response: Option<String> },
+    /// A replica could not start, or could not be forked or placed.
+    Failed { replica: ReplicaId, reason: String },
+    /// A replica has closed its listener and is ending.
+    Leaving { replica: ReplicaId, reason: String },
+    /// A replica's pidfd says it has ended, or nobody holds the channel of a child never placed.
+    Died { replica: ReplicaId },
+    /// How a replica ended, when that becomes known: for people.
+    Exited { replica: ReplicaId, status: String },
+    /// A gateway's call ran past its deadline.
+    Expired { slot: SlotIndex, replica: ReplicaId, call: CallId },
+    /// Import anew, then replace the replicas one after another.
+    Restart,
+    /// End everything.
+    Stop { grace_ms: u64 },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Tell every peer about a slot.
+    ReportSlot(SlotReport),
+    /// Tell every peer about the deployment.
+    ReportDeployment(DeploymentReport),
+    /// Start a template.
+    StartTemplate(TemplateId),
+    /// Kill a template.
+    EndTemplate(TemplateId),
+    /// Tell a template to fork a replica for a slot.
+    Fork { template: TemplateId, slot: SlotIndex, replica: ReplicaId },
+    /// Ask a replica to end: it finishes its running call.
+    Terminate(ReplicaId),
+    /// Kill a replica and all its descendants.
+    Kill(ReplicaId),
+    /// A replica is dead: kill what it left behind and forget it.
+    Bury(ReplicaId),
+    /// Write a line for people into the deployment's log.
+    Note { replica: Option<ReplicaId>, text: String },
+    /// Kill everything, remove everything, end.
+    Finish,
+}
+
+/// The figures a plan goes by.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) slots: u16,
+    pub(crate) start_timeout_ms: u64,
+    pub(crate) kill_grace_ms: u64,
+}
+
+/// A process that has closed its listener, or whose slot was given up, and is not dead yet.
+#[derive(Debug)]
+struct Leaver {
+    slot: SlotIndex,
+    pid: Option<u32>,
+    reason: String,
+    kill_at_ms: u64,
+}
+
+/// The state of a deployment's processes.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    settings: Settings,
+    names: Names,
+    slots: Vec<Slot>,
+    leaving: BTreeMap<ReplicaId, Leaver>,
+    templates: Templates,
+    report: DeploymentReport,
+    /// Starts in a row that failed, whatever the slot.
+    failures_in_row: u32,
+    /// Slots that have been ready at least once.
+    ever_ready: BTreeSet<SlotIndex>,
+    /// Slots still to be renewed by a restart.
+    rolling: VecDeque<SlotIndex>,
+    kill_all_at_ms: Option<u64>,
+    is_finished: bool,
+    /// What peers were last told of each slot.
+    told: Vec<Option<SlotReport>>,
+    actions: Vec<Action>,
+}
+
+impl Plan {
+    /// A deployment of which nothing is started yet, and the first thing to do.
+    pub(crate) fn new(settings: Settings, names: Names, now_ms: u64) -> (Self, Vec<Action>) {
+        let mut plan = Self {
+            slots: (0..settings.slots).map(|k| Slot::new(SlotIndex(k))).collect(),
+            told: vec![None; usize::from(settings.slots)],
+            settings,
+            names,
+            leaving: BTreeMap::new(),
+            templates: Templates::default(),
+            report: DeploymentReport {
+                phase: Phase::Importing,
+                reason: String::new(),
+                start_mode: StartMode::Fork,
+                start_mode_reason: String::new(),
+                example_response: None,
+            },
+            failures_in_row: 0,
+            ever_ready: BTreeSet::new(),
+            rolling: VecDeque::new(),
+            kill_all_at_ms: None,
+            is_finished: false,
+            actions: Vec::new(),
+        };
+        plan.start_template(now_ms);
+        let actions = std::mem::take(&mut plan.actions);
+        (plan, actions)
+    }
+
+    /// The state of every slot.
+    pub(crate) fn slot_reports(&self) -> impl Iterator<Item = SlotReport> + '_ {
+        self.slots.iter().map(Slot::report)
+    }
+
+    /// The deployment as a whole.
+    pub(crate) fn deployment_report(&self) -> &DeploymentReport {
+        &self.report
+    }
+
+    /// When [`Event::Due`] must be said, if nothing else is said before.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        let may_fork = self.may_fork();
+        let slots = self
+            .slots
+            .iter()
+            .filter(|slot| may_fork || !matches!(slot.stage, Stage::Vacant { .. }))
+            .filter_map(|slot| slot.stage.deadline_ms());
+        let leaving = self.leaving.values().map(|leaver| leaver.kill_at_ms);
+        let all = slots.chain(leaving).chain(self.templates.deadline_ms()).chain(self.kill_all_at_ms);
+        if self.is_finished { None } else { all.min() }
+    }
+
+    /// Takes an event; returns what is to be done, in order.
+    pub(crate) fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
+        if self.is_finished {
+            return Vec::new();
+        }
+        match event {
+            Event::Due => {}
+            Event::Imported { template, import_ms, python } => {
+                self.on_imported(template, import_ms, &python);
+            }
+            Event::ImportFailed { template, reason } => self.on_import_failed(now_ms, template, &reason),
+            Event::TemplateDied { template } => self.on_template_died(now_ms, template),
+            Event::Placed { replica, pid } => self.on_placed(&replica, pid),
+            Event::Ready { replica, example_response } => self.on_ready(now_ms, &replica, example_response),
+            Event::Failed { replica, reason } => self.on_failed(now_ms, &replica, &reason),
+            Event::Leaving { replica, reason } => self.on_leaving(now_ms, &replica, &reason),
+            Event::Died { replica } => self.on_died(now_ms, &replica),
+            Event::Exited { replica, status } => self.on_exited(&replica, &status),
+            Event::Expired { slot, replica, call } => self.on_expired(now_ms, slot, &replica, call),
+            Event::Restart => self.on_restart(now_ms),
+            Event::Stop { grace_ms } => self.on_stop(now_ms, grace_ms),
+        }
+        self.on_due(now_ms);
+        self.tell_slots();
+        if self.is_finished {
+            self.actions.push(Action::Finish);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    // Replicas.
+
+    fn on_placed(&mut self, replica: &ReplicaId, pid: Option<u32>) {
+        let Some(k) = self.find(replica) else { return };
+        let slot = &mut self.slots[k];
+        if let Stage::Forking { template, until_ms, .. } = slot.stage {
+            slot.stage = Stage::Starting { template, replica: replica.clone(), pid, until_ms };
+        }
+    }
+
+    fn on_ready(&mut self, now_ms: u64, replica: &ReplicaId, example_response: Option<String>) {
+        let Some(k) = self.find(replica) else { return };
+        if !matches!(self.slots[k].stage, Stage::Starting { .. }) {
+            return;
+        }
+        self.slots[k].become_ready(now_ms);
+        self.failures_in_row = 0;
+        self.template_works();
+        self.ever_ready.insert(self.slots[k].index);
+        let after_ms = self.slots[k].report().ready_after_ms;
+        self.note(Some(replica), format!("ready in slot {} after {after_ms} ms", self.slots[k].index));
+        if self.report.example_response.is_none() && example_response.is_some() {
+            self.report.example_response = example_response;
+            self.report_deployment();
+        }
+        if self.report.phase == Phase::Filling && self.ever_ready.len() == self.slots.len() {
+            self.set_phase(Phase::Serving, String::new());
+        }
+    }
+
+    fn on_failed(&mut self, now_ms: u64, replica: &ReplicaId, reason: &str) {
+        let Some(k) = self.find(replica) else { return };
+        let was_placed = matches!(self.slots[k].stage, Stage::Starting { .. });
+        if !was_placed && !matches!(self.slots[k].stage, Stage::Forking { .. }) {
+            return;
+        }
+        self.note(Some(replica), format!("did not start: {reason}"));
+        self.count_failure(now_ms, k, reason);
+        if was_placed {
+            // It says that it ends; the slot is free when it has.
+            self.slots[k].end(now_ms, now_ms + self.settings.kill_grace_ms, reason.to_owned());
+        } else {
+            self.actions.push(Action::Bury(replica.clone()));
+            self.slots[k].vacate(now_ms, reason.to_owned());
+        }
+    }
+
+    fn on_leaving(&mut self, now_ms: u64, replica: &ReplicaId, reason: &str) {
+        let Some(k) = self.find(replica) else { return };
+        let slot = &mut self.slots[k];
+        let kill_at_ms = match slot.stage {
+            Stage::Ready { .. } => now_ms + self.settings.kill_grace_ms,
+            Stage::Ending { kill_at_ms, .. } => kill_at_ms.min(now_ms + self.settings.kill_grace_ms),
+            Stage::Vacant { .. } | Stage::Forking { .. } | Stage::Starting { .. } => return,
+        };
+        let leaver =
+            Leaver { slot: slot.index, pid: slot.pid(), reason: format!("left: {reason}"), kill_at_ms };
+        slot.vacate(now_ms, reason.to_owned());
+        self.leaving.insert(replica.clone(), leaver);
+        self.note(Some(replica), format!("leaves: {reason}"));
+    }
+
+    fn on_died(&mut self, now_ms: u64, replica: &ReplicaId) {
+        if let Some(leaver) = self.leaving.remove(replica) {
+            let k = usize::from(leaver.slot.0);
+            self.tell_death(k, replica, leaver.pid, &leaver.reason);
+            self.actions.push(Action::Bury(replica.clone()));
+            return;
+        }
+        let Some(k) = self.find(replica) else { return };
+        let (is_new_failure, reason) = match &self.slots[k].stage {
+            Stage::Vacant { .. } => return,
+            Stage::Forking { .. } | Stage::Starting { .. } => (true, "ended before it was ready".to_owned()),
+            Stage::Ready { .. } => (false, "ended unexpectedly".to_owned()),
+            Stage::Ending { .. } => (false, self.slots[k].reason.clone()),
+        };
+        self.tell_death(k, replica, self.slots[k].pid(), &reason);
+        self.actions.push(Action::Bury(replica.clone()));
+        self.note(Some(replica), format!("is dead: {reason}"));
+        if is_new_failure {
+            self.count_failure(now_ms, k, &reason);
+        }
+        self.slots[k].vacate(now_ms, reason);
+    }
+
+    fn on_exited(&mut self, replica: &ReplicaId, status: &str) {
+        self.note(Some(replica), status.to_owned());
+    }
+
+    fn on_expired(&mut self, now_ms: u64, slot: SlotIndex, replica: &ReplicaId, call: CallId) {
+        let Some(k) = self.find(replica) else { return };
+        if self.slots[k].index != slot {
+            return;
+        }
+        let kill_at_ms = now_ms + self.settings.kill_grace_ms;
+        let reason = format!("call {call} ran past its deadline");
+        match &mut self.slots[k].stage {
+            Stage::Ready { .. } => {
+                self.note(Some(replica), format!("is ended: {reason}"));
+                self.actions.push(Action::Terminate(replica.clone()));
+                self.slots[k].end(now_ms, kill_at_ms, reason);
+            }
+            // Asked to end already, with its call as the reason to wait: there is none any more.
+            Stage::Ending { kill_at_ms: at, .. } => *at = kill_at_ms.min(*at),
+            Stage::Vacant { .. } | Stage::Forking { .. } | Stage::Starting { .. } => {}
+        }
+    }
+
+    fn count_failure(&mut self, now_ms: u64, k: usize, reason: &str) {
+        self.slots[k].failures = self.slots[k].failures.saturating_add(1);
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        if self.failures_in_row < limits::FORK_FAILURES_MAX || self.is_stopping() {
+            return;
+        }
+        if self.ever_ready.is_empty() {
+            self.give_up(reason);
+        } else if !self.templates.is_importing() {
+            self.failures_in_row = 0;
+            self.note(None, "the template is renewed: fresh forks keep failing".to_owned());
+            self.start_template(now_ms);
+        }
+    }
+
+    // What time brings.
+
+    fn on_due(&mut self, now_ms: u64) {
+        self.check_templates(now_ms);
+        self.check_slots(now_ms);
+        for (replica, leaver) in &mut self.leaving {
+            if now_ms >= leaver.kill_at_ms {
+                leaver.kill_at_ms = now_ms + limits::KILL_AGAIN_MS;
+                self.actions.push(Action::Kill(replica.clone()));
+            }
+        }
+        if self.is_stopping() {
+            self.check_end(now_ms);
+        } else {
+            self.fill(now_ms);
+            self.roll(now_ms);
+        }
+    }
+
+    fn check_slots(&mut self, now_ms: u64) {
+        for k in 0..self.slots.len() {
+            if self.slots[k].stage.deadline_ms().is_none_or(|at| now_ms < at) {
+                continue;
+            }
+            let timeout_ms = self.settings.start_timeout_ms;
+            match self.slots[k].stage.clone() {
+                Stage::Vacant { .. } | Stage::Ready { .. } => {}
+                Stage::Forking { template, replica, .. } => {
+                    let reason = format!("the template did not fork within {timeout_ms} ms");
+                    self.actions.push(Action::Bury(replica));
+                    self.count_failure(now_ms, k, &reason);
+                    self.slots[k].vacate(now_ms, reason.clone());
+                    self.renew_hung_template(now_ms, template, &reason);
+                }
+                Stage::Starting { replica, .. } => {
+                    let reason = format!("not ready within {timeout_ms} ms");
+                    self.note(Some(&replica), format!("is killed: {reason}"));
+                    self.count_failure(now_ms, k, &reason);
+                    if self.ever_ready.is_empty() {
+                        self.give_up(&reason);
+                    }
+                    self.slots[k].end(now_ms, now_ms + limits::KILL_AGAIN_MS, reason);
+                    self.actions.push(Action::Kill(replica));
+                }
+                Stage::Ending { replica, pid, .. } => {
+                    self.slots[k].stage = Stage::Ending {
+                        replica: replica.clone(),
+                        pid,
+                        kill_at_ms: now_ms + limits::KILL_AGAIN_MS,
+                    };
+                    self.actions.push(Action::Kill(replica));
+                }
+            }
+        }
+    }
+
+    fn may_fork(&self) -> bool {
+        self.templates.current().is_some() && !self.is_stopping() && self.report.phase != Phase::Failed
+    }
+
+    fn fill(&mut self, now_ms: u64) {
+        let Some(template) = self.templates.current().filter(|_| self.may_fork()) else { return };
+        for k in 0..self.slots.len() {
+            let Stage::Vacant { not_before_ms } = self.slots[k].stage else { continue };
+            if now_ms < not_before_ms {
+                continue;
+            }
+            let (slots, leaving) = (&self.slots, &self.leaving);
+            let replica = self.names.next(|name| {
+                leaving.contains_key(name) || slots.iter().any(|s| s.stage.replica() == Some(name))
+            });
+            let until_ms = now_ms + self.settings.start_timeout_ms;
+            let slot = &mut self.slots[k];
+            slot.fork(template, replica.clone(), until_ms);
+            self.actions.push(Action::Fork { template, slot: slot.index, replica });
+        }
+    }
+
+    /// Restart: one slot at a time gives up its replica of an older template, once the slot before it is served anew.
+    fn roll(&mut self, now_ms: u64) {
+        // A restart waits for its import, which makes another template the current one.
+        let Some(current) = self.templates.current().filter(|_| !self.templates.is_importing()) else {
+            return;
+        };
+        while let Some(&slot) = self.rolling.front() {
+            let k = usize::from(slot.0);
+            match self.slots[k].stage.clone() {
+                Stage::Ready { template, .. } if template >= current => {
+                    self.rolling.pop_front();
+                }
+                Stage::Ready { replica, .. } => {
+                    self.note(Some(&replica), "is replaced: the deployment restarts".to_owned());
+                    self.actions.push(Action::Terminate(replica));
+                    self.slots[k].end(now_ms, now_ms + limits::DRAIN_MS_MAX, "restart".to_owned());
+                    return;
+                }
+                Stage::Vacant { .. }
+                | Stage::Forking { .. }
+                | Stage::Starting { .. }
+                | Stage::Ending { .. } => {
+                    return;
+                }
+            }
+        }
+    }
+
+    // Stop.
+
+    fn on_stop(&mut self, now_ms: u64, grace_ms: u64) {
+        let at_ms = now_ms + grace_ms;
+        if self.is_stopping() {
+            self.kill_all_at_ms = self.kill_all_at_ms.map(|at| at.min(at_ms));
+            return;
+        }
+        self.kill_all_at_ms = Some(at_ms);
+        self.rolling.clear();
+        self.set_phase(Phase::Stopping, String::new());
+        for template in self.templates.end_all() {
+            self.actions.push(Action::EndTemplate(template));
+        }
+        for k in 0..self.slots.len() {
+            match self.slots[k].stage.clone() {
+                Stage::Vacant { .. } | Stage::Ending { .. } => {}
+                Stage::Forking { replica, .. } => {
+                    self.actions.push(Action::Bury(replica));
+                    self.slots[k].vacate(now_ms, "stop".to_owned());
+                }
+                Stage::Starting { replica, .. } | Stage::Ready { replica, .. } => {
+                    self.actions.push(Action::Terminate(replica));
+                    self.slots[k].end(now_ms, at_ms, "stop".to_owned());
+                }
+            }
+        }
+    }
+
+    fn check_end(&mut self, now_ms: u64) {
+        let is_empty =
+            self.leaving.is_empty() && self.slots.iter().all(|s| matches!(s.stage, Stage::Vacant { .. }));
+        if is_empty || self.kill_all_at_ms.is_some_and(|at| now_ms >= at) {
+            self.is_finished = true;
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.kill_all_at_ms.is_some()
+    }
+
+    // Telling.
+
+    fn find(&self, replica: &ReplicaId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.stage.replica() == Some(replica))
+    }
+
+    /// A death is told before anything is done about it; what a slot is after that, at the end of each step. The
+    /// death may be another's than of the process in the slot: then this says again what the slot is.
+    fn tell_death(&mut self, k: usize, replica: &ReplicaId, pid: Option<u32>, reason: &str) {
+        let report = self.slots[k].report_of_death(replica, pid, reason);
+        self.told[k] = Some(report.clone());
+        self.actions.push(Action::ReportSlot(report));
+    }
+
+    fn tell_slots(&mut self) {
+        for (slot, told) in self.slots.iter().zip(&mut self.told) {
+            let report = slot.report();
+            if told.as_ref() != Some(&report) {
+                self.actions.push(Action::ReportSlot(report.clone()));
+                *told = Some(report);
+            }
+        }
+    }
+
+    fn report_deployment(&mut self) {
+        self.actions.push(Action::ReportDeployment(self.report.clone()));
+    }
+
+    fn set_phase(&mut self, phase: Phase, reason: String) {
+        if self.report.phase != phase || self.report.reason != reason {
+            self.report.phase = phase;
+            self.report.reason = reason;
+            self.report_deployment();
+        }
+    }
+
+    fn note(&mut self, replica: Option<&ReplicaId>, text: String) {
+        self.actions.push(Action::Note { replica: replica.cloned(), text });
+    }
+}
