@@ -5,7 +5,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     pyo3_build_config::use_pyo3_cfgs();
     pyo3_build_config::add_libpython_rpath_link_args();
-    if let Some(executable) = &pyo3_build_config::get().executable {
+    if let Some(executable) = pyo3_build_config::get().executable() {
         println!("cargo:rustc-env=MILLGATE_PYTHON_EXECUTABLE={executable}");
     }
 }

@@ -72,6 +72,14 @@ impl Role {
     }
 }
 
+/// Closes what is open besides the descriptors of the contract: whoever started the supervisor may have left something
+/// open, and user code must not find it. To be called before anything else opens one.
+pub fn close_others() {
+    let first = nursery::SPEC_FD.cast_unsigned() + 1;
+    // SAFETY: nothing in this process owns a descriptor yet. A kernel without the call leaves them open.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
 /// Takes the descriptor that the supervisor left at `fd` and moves it out of the way of user code.
 pub(crate) fn take(fd: i32, what: &'static str) -> Result<OwnedFd, BirthError> {
     let error = |errno: nix::Error| BirthError::Descriptor { fd, what, source: errno.into() };

@@ -25,7 +25,7 @@ const ROOT: &str = "response";
 
 /// What an exception does to the replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnException {
+pub(crate) enum OnException {
     /// It ends, and a clean one takes its place: the default where that is a fork.
     Replace,
     /// It goes on: the default where a start costs an import, or one bad input after another would keep it away.

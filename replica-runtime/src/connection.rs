@@ -91,6 +91,11 @@ impl Connection {
         Ok(None)
     }
 
+    /// More has been read than the frames that were taken.
+    pub(crate) fn has_read_ahead(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     fn read(&mut self) -> Result<usize, Errno> {
         if self.inbox.capacity() - self.inbox.len() < READ_BYTES / 16 {
             self.inbox.reserve(READ_BYTES);

@@ -127,7 +127,14 @@ impl Desk {
         let mut state = self.state();
         let (gateway, token) = (Arc::clone(&caller.gateway), caller.token);
         state.running = Some(Running { id, gateway, token, deadline, is_open: true, is_cancelled: false });
-        for connection in others {
+        // Those that have joined but were not fetched yet would else be nobody's.
+        let joined = std::mem::take(&mut state.joined);
+        for mut connection in others.into_iter().chain(joined) {
+            // What has been read already epoll does not tell of.
+            if connection.has_read_ahead() && refuse_all(&mut connection, RefusalReason::Busy).is_err() {
+                state.forget(&connection, &self.watch);
+                continue;
+            }
             self.watch.change(&connection.fd, connection.token, libc::EPOLLIN);
             state.lent.insert(connection.token, connection);
         }
@@ -162,8 +169,7 @@ impl Desk {
 
     /// Closes a connection for calls.
     pub(crate) fn close(&self, connection: Connection) {
-        self.state().known.remove(&connection.token);
-        self.watch.remove(connection.fd.as_raw_fd());
+        self.state().forget(&connection, &self.watch);
     }
 }
 
@@ -209,8 +215,7 @@ impl Desk {
         let Some(connection) = state.lent.get_mut(&token) else { return false };
         if refuse_all(connection, reason).is_err() {
             let connection = state.lent.remove(&token).expect("it was found under the same lock");
-            state.known.remove(&token);
-            self.watch.remove(connection.fd.as_raw_fd());
+            state.forget(&connection, &self.watch);
         }
         true
     }
@@ -264,6 +269,12 @@ impl State {
         Some((running.id, running.deadline))
     }
 
+    /// To be called before a connection for calls is dropped.
+    fn forget(&mut self, connection: &Connection, watch: &Poll) {
+        self.known.remove(&connection.token);
+        watch.remove(connection.fd.as_raw_fd());
+    }
+
     fn close_door(&mut self, watch: &Poll) {
         if let Some(listener) = self.listener.take() {
             watch.remove(listener.as_raw_fd());
@@ -282,4 +293,89 @@ pub(crate) fn refuse_all(connection: &mut Connection, reason: RefusalReason) -> 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use bytes::Bytes;
+    use millgate_contract::{
+        frame::{Call, HEADER_BYTES, Header},
+        ids::RequestId,
+    };
+
+    use super::*;
+
+    fn desk() -> Desk {
+        let folder = tempfile::tempdir().unwrap();
+        Desk::new(UnixListener::bind(folder.path().join("s0.sock")).unwrap().into()).unwrap()
+    }
+
+    /// A connection as the watcher makes it, and its gateway's end.
+    fn connection(desk: &Desk, token: u64) -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::new(ours.into(), token).unwrap();
+        desk.watch.add(&connection.fd, token, libc::EPOLLIN).unwrap();
+        (connection, theirs)
+    }
+
+    fn send_call(gateway: &mut UnixStream) {
+        let call = Call {
+            id: CallId(9),
+            remaining_ms: 1,
+            request_id: RequestId::new("r"),
+            traceparent: String::new(),
+        };
+        std::io::Write::write_all(gateway, &Frame::Call(call, Bytes::from_static(b"1")).encode()).unwrap();
+    }
+
+    fn is_refused(gateway: &mut UnixStream) -> bool {
+        let mut raw = [0; HEADER_BYTES];
+        gateway.set_nonblocking(true).unwrap();
+        std::io::Read::read_exact(gateway, &mut raw).is_ok() && Header::decode(&raw).is_ok()
+    }
+
+    #[test]
+    fn a_connection_that_joins_just_before_a_call_begins_is_refused_and_not_left_waiting() {
+        let desk = desk();
+        let (caller, _caller_end) = connection(&desk, 20);
+        let (late, mut late_end) = connection(&desk, 21);
+        desk.join(late);
+        desk.begin(CallId(1), &caller, Instant::now(), Vec::new());
+        send_call(&mut late_end);
+        assert_eq!(desk.watch.wait(0), Some(21), "the watcher hears of it");
+        assert!(desk.refuse(21));
+        assert!(is_refused(&mut late_end));
+        let back = desk.end();
+        assert_eq!(back.iter().map(|connection| connection.token).collect::<Vec<_>>(), [21]);
+        send_call(&mut late_end);
+        assert_eq!(desk.watch.wait(0), None, "it is the main thread's again");
+    }
+
+    #[test]
+    fn a_call_that_was_read_ahead_is_refused_when_another_begins() {
+        let desk = desk();
+        let (caller, _caller_end) = connection(&desk, 20);
+        let (mut other, mut other_end) = connection(&desk, 21);
+        send_call(&mut other_end);
+        send_call(&mut other_end);
+        assert!(other.receive().unwrap().is_some());
+        assert!(other.has_read_ahead());
+        desk.begin(CallId(1), &caller, Instant::now(), vec![other]);
+        assert!(is_refused(&mut other_end));
+    }
+
+    #[test]
+    fn an_interrupt_is_only_sent_while_the_function_runs() {
+        let desk = desk();
+        let (caller, _caller_end) = connection(&desk, 20);
+        desk.begin(CallId(1), &caller, Instant::now(), Vec::new());
+        assert_eq!(desk.close_to_interrupts(), Ended { is_cancelled: false, is_draining: false });
+        desk.cancel("", CallId(1));
+        assert!(!desk.close_to_interrupts().is_cancelled);
+        assert!(desk.is_running(CallId(1)));
+        drop(desk.end());
+        assert!(!desk.is_running(CallId(1)));
+    }
 }

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         info::print();
         return ExitCode::SUCCESS;
     }
+    birth::close_others();
     birth::end_on_panic();
     let result = match birth::Role::from_arguments(std::env::args().skip(1)) {
         Ok(birth::Role::Template) => template::run(),

@@ -37,8 +37,9 @@ impl Bootstrap {
 
     /// Prints the traceback to the log.
     pub(crate) fn show(&self, py: Python<'_>, error: &PyErr) {
-        // Printing is best effort: the user may have replaced what it is printed to.
-        let _ = self.0.bind(py).call_method1("show", (error.value(py),));
+        // Printing is best effort: the user may have replaced what it is printed to. The value alone has no traceback
+        // before Python 3.12; `into_value` puts it there.
+        let _ = self.0.bind(py).call_method1("show", (error.clone_ref(py).into_value(py),));
     }
 
     /// What was printed without an end of line reaches the log.

@@ -33,15 +33,15 @@ const READY_BYTES_MAX: usize = 128 * 1024;
 
 /// Where a replica is born, and what it is given.
 #[derive(Debug)]
-pub struct Birth {
+pub(crate) struct Birth {
     /// Its slot.
-    pub slot: SlotIndex,
+    pub(crate) slot: SlotIndex,
     /// Its name.
-    pub replica: ReplicaId,
+    pub(crate) replica: ReplicaId,
     /// The slot's listener.
-    pub listener: OwnedFd,
+    pub(crate) listener: OwnedFd,
     /// Its channel to the supervisor.
-    pub channel: OwnedFd,
+    pub(crate) channel: Arc<OwnedFd>,
 }
 
 /// A child of the template, right after the fork.
@@ -68,9 +68,13 @@ pub fn run_spawned(slot: SlotIndex, replica: ReplicaId) -> Result<(), BirthError
     }
     Python::attach(|py| match Program::load(py, &spec.function) {
         Err(failure) => failed(&channel, failure),
-        Ok(program) => {
-            live(py, &spec, &program, Birth { slot, replica, listener, channel }, OnException::Keep)
-        }
+        Ok(program) => live(
+            py,
+            &spec,
+            &program,
+            Birth { slot, replica, listener, channel: Arc::new(channel) },
+            OnException::Keep,
+        ),
     })
 }
 
@@ -90,7 +94,7 @@ fn live(
     birth: Birth,
     on_exception: OnException,
 ) -> ! {
-    let channel = Arc::new(birth.channel);
+    let channel = Arc::clone(&birth.channel);
     let mut runner = Runner::new(py, program, on_exception);
     let ready = match warm_up(py, spec, program, &mut runner) {
         Ok(ready) => ready,
@@ -101,7 +105,7 @@ fn live(
             exit(1);
         }
     };
-    let started = start_serving(py, spec, runner, birth.listener, &channel, (birth.slot, birth.replica));
+    let started = start_serving(py, spec, runner, birth);
     let mut server = match started {
         Ok(server) => server,
         Err(errno) => {
@@ -132,22 +136,20 @@ fn start_serving<'a>(
     py: Python<'a>,
     spec: &DeploymentSpec,
     runner: Runner<'a>,
-    listener: OwnedFd,
-    channel: &Arc<OwnedFd>,
-    (slot, replica): (SlotIndex, ReplicaId),
+    birth: Birth,
 ) -> Result<Server<'a>, Errno> {
-    let desk = Arc::new(Desk::new(listener)?);
+    let desk = Arc::new(Desk::new(birth.listener)?);
     let hello = Frame::Hello(Hello {
         protocol: PROTOCOL,
         deployment: spec.deployment.clone(),
         build: spec.build.clone(),
-        slot,
-        replica,
+        slot: birth.slot,
+        replica: birth.replica,
         nonce: nonce()?,
     });
     let server = Server::new(py, runner, Arc::clone(&desk))?;
-    let (hello, terminate, channel) = (hello.encode(), fds::event()?, Arc::clone(channel));
-    watcher::start(Watch { desk, hello, terminate, channel })?;
+    let (hello, terminate) = (hello.encode(), fds::event()?);
+    watcher::start(Watch { desk, hello, terminate, channel: birth.channel })?;
     Ok(server)
 }
 

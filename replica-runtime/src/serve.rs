@@ -158,23 +158,32 @@ impl<'a> Server<'a> {
         let deadline = Instant::now() + Duration::from_millis(u64::from(call.remaining_ms));
         self.desk.begin(call.id, &caller, deadline, others);
         let result = self.run_call(&caller, call, body);
-        let back = self.desk.end();
-        match result {
-            Ok(()) => self.connections.push(caller),
-            Err(_) => {
-                self.poll.remove(caller.fd.as_raw_fd());
-                self.desk.close(caller);
-            }
+        if result.is_ok() {
+            self.connections.push(caller);
+        } else {
+            self.poll.remove(caller.fd.as_raw_fd());
+            self.desk.close(caller);
         }
-        self.adopt(back);
     }
 
     /// An error is one of the connection; the function has run, or not, all the same.
     fn run_call(&mut self, caller: &Connection, call: &Call, body: &Bytes) -> Result<(), ConnectionError> {
         // If the gateway cannot be told, the function must not run: the call may be tried elsewhere.
-        caller.send([&Frame::Accepted(call.id).encode(), &[], &[]])?;
-        let desk = &self.desk;
-        let answer = self.runner.run(body, || desk.close_to_interrupts());
+        let told = caller.send([&Frame::Accepted(call.id).encode(), &[], &[]]);
+        let answer = told.map(|()| {
+            let desk = &self.desk;
+            self.runner.run(body, || desk.close_to_interrupts())
+        });
+        if let Ok(answer) = &answer {
+            self.decide_to_leave(answer);
+        }
+        // Before the answer: whoever has seen it may call at once, on any connection, and is not refused.
+        let back = self.desk.end();
+        self.adopt(back);
+        self.answer(caller, call, answer?)
+    }
+
+    fn decide_to_leave(&mut self, answer: &Answer) {
         if answer.must_leave {
             self.leave = Some(Leave::Spent(match answer.outcome {
                 frame::Outcome::Cancelled => "a call was cancelled",
@@ -185,7 +194,6 @@ impl<'a> Server<'a> {
         } else if answer.is_draining {
             self.leave = Some(Leave::Asked);
         }
-        self.answer(caller, call, answer)
     }
 
     fn answer(&self, caller: &Connection, call: &Call, answer: Answer) -> Result<(), ConnectionError> {

@@ -7,6 +7,7 @@
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    sync::Arc,
     time::Instant,
 };
 
@@ -138,7 +139,7 @@ impl Template<'_> {
             pid
         };
         if pid == 0 {
-            self.become_replica(Birth { slot, replica, listener, channel }, &log);
+            self.become_replica(Birth { slot, replica, listener, channel: Arc::new(channel) }, &log);
         }
         let pid = Pid::from_raw(Errno::result(pid)?);
         self.children.push(Child { pid, pidfd: pidfd_open(pid)? });

@@ -106,7 +106,7 @@ impl Walk<'_> {
     }
 
     fn other(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
-        self.check_depth(depth)?;
+        check_depth(depth)?;
         if array::has_numbers(value) && array::encode(value, self.out, self.bytes_max)? {
             return Ok(());
         }
@@ -167,7 +167,7 @@ impl Walk<'_> {
     }
 
     fn list(&mut self, list: &Bound<'_, PyList>, depth: usize) -> Result<(), Fault> {
-        self.check_depth(depth)?;
+        check_depth(depth)?;
         self.out.push(b'[');
         let mut index = 0;
         while let Ok(item) =
@@ -185,7 +185,7 @@ impl Walk<'_> {
     }
 
     fn tuple(&mut self, tuple: &Bound<'_, PyTuple>, depth: usize) -> Result<(), Fault> {
-        self.check_depth(depth)?;
+        check_depth(depth)?;
         self.out.push(b'[');
         for (index, item) in tuple.iter_borrowed().enumerate() {
             if index > 0 {
@@ -224,7 +224,7 @@ impl Walk<'_> {
         pairs: impl Iterator<Item = PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)>>,
         depth: usize,
     ) -> Result<(), Fault> {
-        self.check_depth(depth)?;
+        check_depth(depth)?;
         self.out.push(b'{');
         for (index, pair) in pairs.enumerate() {
             let (key, value) = pair.map_err(Fault::raised)?;
@@ -268,16 +268,16 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn check_depth(&self, depth: usize) -> Result<(), Fault> {
-        if depth >= DEPTH_MAX { Err(Fault::new(Problem::TooDeep(DEPTH_MAX))) } else { Ok(()) }
-    }
-
     fn check_size(&self) -> Result<(), Fault> {
         if self.out.len() > self.bytes_max {
             return Err(Fault::new(Problem::TooLarge(self.bytes_max)));
         }
         Ok(())
     }
+}
+
+fn check_depth(depth: usize) -> Result<(), Fault> {
+    if depth >= DEPTH_MAX { Err(Fault::new(Problem::TooDeep(DEPTH_MAX))) } else { Ok(()) }
 }
 
 /// The shortest text that reads back as the same number; `1.0` stays a float.

@@ -256,7 +256,13 @@ impl Template {
         let parts = [IoSlice::new(&message)];
         let rights = [ControlMessage::ScmRights(&fds)];
         sendmsg::<()>(self.socket.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();
-        let FromTemplate::Forked { replica, pid } = self.next() else { panic!("not forked") };
+        let (replica, pid) = loop {
+            match self.next() {
+                FromTemplate::Forked { replica, pid } => break (replica, pid),
+                FromTemplate::Exited { .. } => {}
+                other => panic!("not forked: {other:?}"),
+            }
+        };
         assert_eq!(replica, name);
         let replica = Replica { pid, name, channel, slot, log, process: None, _project: None };
         assert_eq!(replica.next(), FromReplica::Here);
