@@ -1,1 +1,36 @@
-//! To be written.
+//! The control API: desired state, builds and launches behind API v2.
+//!
+//! | module | job |
+//! | --- | --- |
+//! | `http` | API v2: reads requests, checks access, shows objects |
+//! | `store` | desired state in a database |
+//! | `builder` | source → environment → trial import → sealed build |
+//! | `reconcile` | makes what is wished true, one repeatable step after another |
+//! | `launch` | supervisors as processes of this host, behind a trait |
+//! | `publish` | route snapshots for gateways |
+//! | `keys` | API keys, access keys, and the files their secrets are in |
+//! | `data_dir` | the folder everything is in |
+#![forbid(unsafe_code)]
+
+mod app;
+mod builder;
+mod config;
+mod control;
+mod data_dir;
+mod fault;
+mod http;
+mod keys;
+mod launch;
+mod lines;
+mod moment;
+mod names;
+mod operations;
+mod publish;
+mod python;
+mod reconcile;
+mod rows;
+mod store;
+
+pub use config::ControlConfig;
+pub use control::{AtShutdown, ControlApi, RunError};
+pub use data_dir::OpenError;

@@ -1,0 +1,296 @@
+//! Makes builds, one at a time, in the order they were asked for. Each step is logged to the build's own log as it
+//! happens. A build that was underway when the server ended is made again from the start, so no step needs to know
+//! how far the one before it came. Nothing of a build is changed once it is sealed.
+
+mod environment;
+pub(crate) mod log;
+pub(crate) mod manifest;
+mod script;
+mod sdk;
+pub(crate) mod snapshot;
+mod trial;
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::PoisonError, time::Duration};
+
+use millgate_contract::ids::BuildId;
+use tokio::sync::Notify;
+
+use crate::{
+    app::App,
+    builder::log::{BuildLog, Step},
+    fault::{Fault, Outcome},
+    launch::{UnitName, spec, spec::Ingredients},
+    rows::{Build, BuildStatus, Model, Project},
+};
+
+/// The longest it looks away.
+const PERIOD: Duration = Duration::from_secs(2);
+/// The build's log, in its folder.
+pub(crate) const LOG_FILE: &str = "build.log";
+
+/// Why a build failed; for the person who asked for it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildFailure {
+    /// What is wrong with what was given.
+    #[error("{step}: {reason}", step = step.as_str())]
+    Step {
+        /// Where.
+        step: Step,
+        /// What, and what to do.
+        reason: String,
+    },
+    /// The build was deleted, or our store fails: nobody is to be told by the build's status.
+    #[error("given up: {0}")]
+    Fault(#[from] Fault),
+}
+
+/// A failure of a step.
+pub(crate) fn failed(step: Step, reason: impl Into<String>) -> BuildFailure {
+    BuildFailure::Step { step, reason: reason.into() }
+}
+
+/// One build underway.
+pub(crate) struct Job {
+    pub(crate) app: App,
+    pub(crate) build: Build,
+    pub(crate) model: Model,
+    pub(crate) project: Project,
+    pub(crate) dir: PathBuf,
+    pub(crate) log: BuildLog,
+}
+
+impl Job {
+    pub(crate) fn root(&self) -> PathBuf {
+        spec::model_root(&self.dir, &self.build)
+    }
+
+    pub(crate) fn venv(&self) -> PathBuf {
+        self.dir.join("venv")
+    }
+
+    pub(crate) fn ingredients(&self) -> Ingredients<'_> {
+        Ingredients {
+            config: &self.app.config,
+            python: &self.app.python,
+            build_dir: &self.dir,
+            project: &self.project,
+            model: &self.model,
+            build: &self.build,
+        }
+    }
+}
+
+/// Runs until dropped.
+pub(crate) async fn run(app: App, wake: &Notify) {
+    loop {
+        match next(&app).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "builder"),
+        }
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+/// Makes the first build in line; false when there is none.
+pub(crate) async fn next(app: &App) -> Outcome<bool> {
+    let line = app.store.unfinished_builds().await?;
+    for build in line.iter().filter(|b| b.status == BuildStatus::Pending) {
+        app.store.move_build(&build.id, BuildStatus::Pending, BuildStatus::Queued, "").await?;
+    }
+    let Some(build) = line.into_iter().next() else { return Ok(false) };
+    if build.status != BuildStatus::Building
+        && !app.store.move_build(&build.id, BuildStatus::Queued, BuildStatus::Building, "").await?
+    {
+        return Ok(true);
+    }
+    let _mark = Underway::begin(app, &build.id);
+    let id = build.id.clone();
+    match make(app, build).await {
+        Ok(log) => {
+            log.line(Step::Done, "built");
+            app.store.move_build(&id, BuildStatus::Building, BuildStatus::Built, "").await?;
+        }
+        Err((log, BuildFailure::Step { step, reason })) => {
+            let reason = format!("{}: {reason}", step.as_str());
+            if let Some(log) = log {
+                log.line(Step::Done, &format!("build failed: {reason}"));
+            }
+            tracing::info!(build = %id, reason, "build failed");
+            app.store.move_build(&id, BuildStatus::Building, BuildStatus::Failed, &reason).await?;
+        }
+        Err((_, BuildFailure::Fault(fault))) => return Err(fault),
+    }
+    app.changed();
+    Ok(true)
+}
+
+type Ended = (Option<BuildLog>, BuildFailure);
+
+async fn make(app: &App, build: Build) -> Result<BuildLog, Ended> {
+    let job = prepare(app, build).await.map_err(|failure| (None, failure))?;
+    let log = job.log.clone();
+    let result = steps(job).await;
+    match result {
+        Ok(()) => Ok(log),
+        Err(failure) => Err((Some(log), failure)),
+    }
+}
+
+async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
+    let model = app
+        .store
+        .model(&build.model_id)
+        .await?
+        .ok_or_else(|| Fault::missing("model", build.model_id.as_str()))?;
+    let project = app
+        .store
+        .project(&model.project_id)
+        .await?
+        .ok_or_else(|| Fault::missing("project", model.project_id.as_str()))?;
+    let dir = app.dir.build(build.id.as_str());
+    // What an earlier attempt left, its trial's processes included.
+    stop_trial(app, &build).await;
+    let fresh = dir.clone();
+    blocking(move || {
+        for part in ["root", "venv", "manifest.json", ".sealed"] {
+            let path = fresh.join(part);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(e) = removed
+                && e.kind() != io::ErrorKind::NotFound
+            {
+                return Err(e);
+            }
+        }
+        fs::create_dir_all(&fresh)?;
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))
+    })
+    .await?
+    .map_err(Fault::from)?;
+    let log = BuildLog::create(&dir.join(LOG_FILE)).map_err(Fault::from)?;
+    Ok(Job { app: app.clone(), build, model, project, dir, log })
+}
+
+async fn steps(mut job: Job) -> Result<(), BuildFailure> {
+    check_kernel(&job)?;
+    let source_hash = take_snapshot(&job).await?;
+    job.app.store.seal_build(&job.build.id, &source_hash, "").await?;
+    job.build.source_hash.clone_from(&source_hash);
+    environment::make(&job).await?;
+    let answer = trial::run(&job).await;
+    stop_trial(&job.app, &job.build).await;
+    if let Some(response) = answer? {
+        job.app.store.set_example_response(&job.build.id, &response).await?;
+    }
+    job.log.line(Step::Seal, "sealing");
+    let dir = job.dir.clone();
+    let build_hash = blocking(move || manifest::seal(&dir))
+        .await?
+        .map_err(|e| failed(Step::Seal, format!("the build cannot be sealed: {e}")))?;
+    job.app.store.seal_build(&job.build.id, &source_hash, &build_hash).await?;
+    job.log.line(Step::Seal, &format!("build hash {}", &build_hash[..10]));
+    Ok(())
+}
+
+fn check_kernel(job: &Job) -> Result<(), BuildFailure> {
+    let asked = format!("{} {}", job.build.kernel, job.build.runtime_identifier).to_lowercase();
+    let words: Vec<&str> =
+        asked.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    let is_other = words.contains(&"r")
+        || words.contains(&"scala")
+        || asked.contains("python 2")
+        || words.contains(&"python2");
+    if is_other {
+        let reason = format!(
+            "kernel {:?} is not served here: models are Python 3 functions; choose {:?}",
+            job.build.kernel,
+            job.app.python.kernel()
+        );
+        return Err(failed(Step::Snapshot, reason));
+    }
+    let has_been_asked = !asked.trim().is_empty();
+    let is_this = asked.contains(&job.app.python.minor());
+    if has_been_asked && !is_this {
+        let note = format!(
+            "kernel {:?} and runtime {:?} are not on this host; the build uses Python {}",
+            job.build.kernel, job.build.runtime_identifier, job.app.python.version
+        );
+        job.log.line(Step::Snapshot, &note);
+    }
+    Ok(())
+}
+
+async fn take_snapshot(job: &Job) -> Result<String, BuildFailure> {
+    job.log.line(Step::Snapshot, "copying the project's files");
+    let (from, to) = (job.app.dir.project(job.project.id.as_str()), job.dir.join("root"));
+    let lock = job.app.project_lock(&job.project.id);
+    let guard = lock.read().await;
+    let taken = blocking(move || snapshot::take(&from, &to))
+        .await?
+        .map_err(|e| failed(Step::Snapshot, e.to_string()))?;
+    drop(guard);
+    job.log.line(
+        Step::Snapshot,
+        &format!("{} files, {} bytes, source hash {}", taken.files, taken.bytes, &taken.source_hash[..10]),
+    );
+    let root = job.root();
+    // Through links inside the project it may be anywhere in it, and nowhere else.
+    let is_inside = match (root.canonicalize(), job.dir.join("root").canonicalize()) {
+        (Ok(root), Ok(whole)) => root.is_dir() && root.starts_with(whole),
+        _ => false,
+    };
+    if !is_inside {
+        let reason = format!("the project has no folder {:?} (`model_root_dir`)", job.build.model_root_dir);
+        return Err(failed(Step::Snapshot, reason));
+    }
+    if !root.join(&job.build.file_path).is_file() && !root.join(script::name(&job.build)).is_file() {
+        // A build script may make the file; without one nothing will.
+        return Err(failed(Step::Snapshot, missing_file(&job.build.file_path)));
+    }
+    Ok(taken.source_hash)
+}
+
+/// The words for a file that is not there.
+pub(crate) fn missing_file(path: &str) -> String {
+    format!(
+        "there is no file {path:?} in the model's root; check `file_path`, and that `.gitignore` does not leave it out"
+    )
+}
+
+async fn stop_trial(app: &App, build: &Build) {
+    let unit = UnitName::build(build.number);
+    let mut changes = app.launcher.changes();
+    while app.launcher.observe().contains_key(&unit) {
+        app.launcher.stop(&unit, 0);
+        // The period repeats the stop, which ends by force what does not end by itself.
+        let _ = tokio::time::timeout(PERIOD, changes.changed()).await;
+    }
+    app.launcher.clear(&unit);
+}
+
+/// Runs file work away from the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Outcome<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Fault::internal)
+}
+
+/// Marks a build's folder as being written.
+struct Underway<'a> {
+    app: &'a App,
+    build: BuildId,
+}
+
+impl<'a> Underway<'a> {
+    fn begin(app: &'a App, build: &BuildId) -> Self {
+        app.building.lock().unwrap_or_else(PoisonError::into_inner).insert(build.clone());
+        Self { app, build: build.clone() }
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.app.building.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.build);
+    }
+}

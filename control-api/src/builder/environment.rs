@@ -1,0 +1,150 @@
+//! The build's own Python environment: made in place, so that the paths in it stay true; with pip only where a script
+//! will use it, since that is the slow part; the SDK put in; then the script run.
+
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt, lchown},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Instant,
+};
+
+use tokio::process::Command;
+
+use super::{BuildFailure, Job, blocking, failed, log::Step, missing_file, script, sdk};
+use crate::launch::spec::build_uid;
+
+/// Makes the environment and runs the script.
+pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
+    let script = script::find(job)?;
+    let begun = Instant::now();
+    job.log.line(Step::Environment, &format!("making an environment of Python {}", job.app.python.version));
+    make_venv(job, script.is_some()).await?;
+    let site_packages = site_packages(job);
+    let files = blocking(move || sdk::install(&site_packages))
+        .await?
+        .map_err(|e| failed(Step::Environment, format!("cannot put the SDK into the environment: {e}")))?;
+    tracing::debug!(files, "the SDK is in the environment");
+    if let Some(script) = script {
+        own(job, Owner::Script).await?;
+        let result = script::run(job, &script).await;
+        own(job, Owner::Server).await?;
+        result?;
+    } else {
+        job.log.line(Step::Environment, &format!("no {}: nothing to install", script::name(&job.build)));
+        own(job, Owner::Server).await?;
+    }
+    if !job.root().join(&job.build.file_path).is_file() {
+        return Err(failed(Step::Environment, missing_file(&job.build.file_path)));
+    }
+    job.log
+        .line(Step::Environment, &format!("environment ready after {:.1} s", begun.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+async fn make_venv(job: &Job, needs_pip: bool) -> Result<(), BuildFailure> {
+    let mut command = Command::new(&job.app.python.executable);
+    command.args(["-I", "-m", "venv"]);
+    if !needs_pip {
+        command.arg("--without-pip");
+    }
+    let output = command
+        .arg(job.venv())
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|e| failed(Step::Environment, format!("cannot run Python: {e}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Err(failed(
+        Step::Environment,
+        format!(
+            "`python -m venv` failed: {}; on Debian it is in the package python3-venv",
+            said.trim().chars().take(2_000).collect::<String>()
+        ),
+    ))
+}
+
+fn site_packages(job: &Job) -> PathBuf {
+    job.venv().join(format!("lib/python{}/site-packages", job.app.python.minor()))
+}
+
+enum Owner {
+    Script,
+    Server,
+}
+
+/// Gives root, environment and package cache to the script's uid, or takes them back and makes them readable.
+async fn own(job: &Job, owner: Owner) -> Result<(), BuildFailure> {
+    let uid = nix::unistd::geteuid().is_root().then(|| match owner {
+        Owner::Script => build_uid(job.build.number),
+        Owner::Server => 0,
+    });
+    let trees = [job.dir.join("root"), job.venv()];
+    let cache = script::package_cache(job);
+    let normalises = matches!(owner, Owner::Server);
+    blocking(move || -> io::Result<()> {
+        for tree in trees {
+            hand_over(&tree, uid, normalises)?;
+        }
+        if !normalises {
+            fs::create_dir_all(&cache)?;
+            hand_over(&cache, uid, false)?;
+        }
+        Ok(())
+    })
+    .await?
+    .map_err(|e| failed(Step::Environment, format!("cannot set the owner of the build's files: {e}")))
+}
+
+/// Changes owner and, with `normalises`, mode of everything in a tree; what is not file, folder or link is removed
+/// then. No process of the script runs at that time, so nothing changes underneath.
+fn hand_over(path: &Path, uid: Option<u32>, normalises: bool) -> io::Result<()> {
+    let kind = fs::symlink_metadata(path)?;
+    if normalises && !(kind.is_dir() || kind.is_file() || kind.is_symlink()) {
+        return fs::remove_file(path);
+    }
+    if let Some(uid) = uid {
+        lchown(path, Some(uid), Some(uid))?;
+    }
+    if normalises && !kind.is_symlink() {
+        let is_program = kind.is_dir() || kind.permissions().mode() & 0o100 != 0;
+        fs::set_permissions(path, fs::Permissions::from_mode(if is_program { 0o755 } else { 0o644 }))?;
+    }
+    if kind.is_dir() {
+        for entry in fs::read_dir(path)? {
+            hand_over(&entry?.path(), uid, normalises)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_script_left_becomes_readable_and_harmless() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("secret.pkl"), "").unwrap();
+        fs::set_permissions(path("secret.pkl"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(path("tool"), "").unwrap();
+        fs::set_permissions(path("tool"), fs::Permissions::from_mode(0o4711)).unwrap();
+        fs::create_dir(path("d")).unwrap();
+        fs::set_permissions(path("d"), fs::Permissions::from_mode(0o700)).unwrap();
+        nix::unistd::mkfifo(&path("d/p"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/nowhere", path("l")).unwrap();
+        hand_over(dir.path(), None, true).unwrap();
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode("secret.pkl"), mode("tool"), mode("d")), (0o644, 0o755, 0o755));
+        assert!(!path("d/p").exists());
+        assert!(path("l").is_symlink());
+    }
+}

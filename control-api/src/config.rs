@@ -1,0 +1,120 @@
+//! What a control API needs to be told. It reads no environment of its own: whoever starts it does, once.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use millgate_contract::limits;
+
+/// What a control API needs to be told.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Everything is kept below this folder.
+    pub data_dir: PathBuf,
+    /// `http` or `https`, as callers see it.
+    pub scheme: String,
+    /// `host:port` callers use.
+    pub domain: String,
+    /// Runs `supervise RUN_DIR` and `build-step`.
+    pub millgate_program: PathBuf,
+    /// Embeds Python: `millgate-replica`.
+    pub runtime_program: PathBuf,
+    /// The interpreter that environments are made from.
+    pub python: PathBuf,
+    /// Name of the first administrator.
+    pub administrator: String,
+    /// Milliseconds a function may run where its model says nothing (`MODEL_REQUEST_TIMEOUT_SECONDS`).
+    pub request_timeout_ms_default: u64,
+    /// Replicas one deployment may have.
+    pub replicas_ceiling: u16,
+    /// Milliseconds from start to ready.
+    pub start_timeout_ms: u64,
+    /// Bytes of one uploaded file.
+    pub upload_bytes_max: u64,
+    /// Bytes of an uploaded archive, unpacked.
+    pub archive_bytes_max: u64,
+    /// Files in an uploaded archive.
+    pub archive_files_max: u64,
+    /// Builds that may wait.
+    pub builds_queued_max: u32,
+    /// Milliseconds a build script may run.
+    pub build_timeout_ms: u64,
+    /// Bytes of memory a build script may use.
+    pub build_memory_bytes: u64,
+    /// Seconds an API key lives at most, and where nothing is said.
+    pub key_lifetime_s_max: u64,
+    /// Milliseconds running calls are given when a deployment is stopped.
+    pub stop_grace_ms: u64,
+    /// Milliseconds after the start in which nothing is stopped while no gateway has been heard of: gateways of
+    /// processes of their own may still send calls by an older snapshot.
+    pub gateway_wait_ms: u64,
+    /// Variables that build scripts get from this host: proxies, package index, certificates.
+    pub build_environment: BTreeMap<String, String>,
+}
+
+impl ControlConfig {
+    /// The defaults for a server that keeps its data in `data_dir` and is reached at `domain`.
+    pub fn new(data_dir: impl Into<PathBuf>, domain: impl Into<String>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            scheme: "http".into(),
+            domain: domain.into(),
+            millgate_program: "millgate".into(),
+            runtime_program: "millgate-replica".into(),
+            python: "python3".into(),
+            administrator: "admin".into(),
+            request_timeout_ms_default: limits::REQUEST_TIMEOUT_MS_DEFAULT,
+            replicas_ceiling: limits::REPLICAS_CEILING_DEFAULT,
+            start_timeout_ms: limits::START_TIMEOUT_MS_DEFAULT,
+            upload_bytes_max: 1 << 30,
+            archive_bytes_max: 8 << 30,
+            archive_files_max: 200_000,
+            builds_queued_max: 256,
+            build_timeout_ms: 3_600_000,
+            build_memory_bytes: 8 << 30,
+            key_lifetime_s_max: 365 * 86_400,
+            stop_grace_ms: 10_000,
+            gateway_wait_ms: 3_000,
+            build_environment: BTreeMap::new(),
+        }
+    }
+
+    /// Of `variables` those that tell a package installer where to go: proxies, index, certificates.
+    pub fn installer_variables(
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> BTreeMap<String, String> {
+        const EXACT: [&str; 6] = [
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+            "PIP_CONFIG_FILE",
+            "UV_INDEX_URL",
+        ];
+        variables
+            .into_iter()
+            .filter(|(name, _)| {
+                let upper = name.to_ascii_uppercase();
+                EXACT.contains(&name.as_str())
+                    || name.starts_with("PIP_")
+                    || matches!(upper.as_str(), "HTTP_PROXY" | "HTTPS_PROXY" | "NO_PROXY" | "ALL_PROXY")
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_installer_needs_is_passed_on() {
+        let given = [
+            ("PIP_INDEX_URL", "a"),
+            ("https_proxy", "b"),
+            ("SSL_CERT_FILE", "c"),
+            ("AWS_SECRET_ACCESS_KEY", "d"),
+            ("PATH", "e"),
+        ];
+        let kept = ControlConfig::installer_variables(given.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["PIP_INDEX_URL", "SSL_CERT_FILE", "https_proxy"]);
+    }
+}

@@ -1,0 +1,64 @@
+//! Why an operation was not done, free of transport. Made HTTP in one place, `http::answer`.
+//! Texts of every variant but `Internal` are for the caller; an internal fault's cause goes to the log only.
+
+/// Why an operation was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// A field has a value it cannot have; the text says field, value and rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such object, or the caller may not know of it.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is taken.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The caller sees the object and may not do this to it.
+    #[error("{0}")]
+    Denied(String),
+    /// No key, or not a good one.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// Not in the state the object is in.
+    #[error("{0}")]
+    Precondition(String),
+    /// Over a limit that may be free again later.
+    #[error("{0}")]
+    Exhausted(String),
+    /// Larger than is taken.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The database or the disk does not work now.
+    #[error("the store is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Our own mistake; the cause is logged.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What operations return.
+pub(crate) type Outcome<T> = Result<T, Fault>;
+
+impl Fault {
+    /// "there is no <kind> `<id>`".
+    pub(crate) fn missing(kind: &str, id: &str) -> Self {
+        Self::NotFound(format!("there is no {kind} `{id}`"))
+    }
+
+    /// An internal fault from any error.
+    pub(crate) fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(source: sqlx::Error) -> Self {
+        Self::Unavailable(Box::new(source))
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(source: std::io::Error) -> Self {
+        Self::Unavailable(Box::new(source))
+    }
+}

@@ -1,0 +1,178 @@
+//! Deployments, their replicas and their logs.
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use serde_json::{Value, json};
+
+use super::{
+    answer::{Answer, Answered},
+    caller::{BuildPath, Caller, DeploymentPath},
+    fields::Fields,
+    follow,
+    query::Params,
+    views::{self, People},
+};
+use crate::{
+    app::App,
+    fault::{Fault, Outcome},
+    launch::UnitName,
+    rows::{Amounts, BuildStatus, Deployment, DeploymentStatus, Level, Model},
+    store::NewDeployment,
+};
+
+/// Cores of one replica; more than any host has.
+const CPU_MAX: f64 = 4_096.0;
+/// GB of one replica; more than any host has.
+const MEMORY_GB_MAX: f64 = 65_536.0;
+
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<BuildPath>,
+    params: Params,
+) -> Answered {
+    let (model, build) = caller.build(&app, &path, Level::Viewer).await?;
+    let page = app.store.deployments(&build.id, &params.paging()?).await?;
+    let people = People::of(&app, page.items.iter().map(|d| d.deployer.clone()).collect()).await?;
+    let deployments: Vec<Value> =
+        page.items.iter().map(|d| views::deployment(&app, d, &model, &people)).collect();
+    Ok(Answer::of(json!({ "model_deployments": deployments, "next_page_token": page.next_page_token })))
+}
+
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<BuildPath>,
+    mut body: Fields,
+) -> Answered {
+    let (model, build) = caller.build(&app, &path, Level::Contributor).await?;
+    if build.status == BuildStatus::Failed {
+        return Err(Fault::Precondition(format!(
+            "build `{}` failed and cannot be deployed: {}",
+            build.id, build.reason
+        )));
+    }
+    let new = read_deployment(&app, &caller, &mut body, model.resources)?;
+    let deployment = app.store.insert_deployment(&build, &new).await?;
+    app.changed();
+    Ok(Answer::of(shown(&app, &deployment, &model).await?).ignoring(body.unknown()))
+}
+
+/// The fields of a deployment.
+pub(crate) fn read_deployment(
+    app: &App,
+    caller: &Caller,
+    body: &mut Fields,
+    defaults: Amounts,
+) -> Outcome<NewDeployment> {
+    let ceiling = i64::from(app.config.replicas_ceiling);
+    let amounts = Amounts {
+        cpu_millicores: body
+            .decimal("cpu", CPU_MAX)?
+            .map_or(defaults.cpu_millicores, |cores| ((cores * 1_000.0).round() as i64).max(1)),
+        memory_mb: body
+            .decimal("memory", MEMORY_GB_MAX)?
+            .map_or(defaults.memory_mb, |gb| ((gb * 1_024.0).round() as i64).max(1)),
+        nvidia_gpus: body.integer("nvidia_gpus", 0, 1_024)?.unwrap_or(defaults.nvidia_gpus),
+        // 0 is what a client that says nothing sends.
+        replicas: body
+            .integer("replicas", 0, ceiling)?
+            .filter(|n| *n > 0)
+            .unwrap_or(defaults.replicas.min(ceiling)),
+    };
+    let environment = body.environment("environment")?.unwrap_or_else(|| "{}".to_owned());
+    body.ignore(&["project_id", "model_id", "build_id"]);
+    Ok(NewDeployment { deployer: caller.user.username.clone(), amounts, environment })
+}
+
+pub(crate) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<DeploymentPath>,
+) -> Answered {
+    let (model, deployment) = caller.deployment(&app, &path, Level::Viewer).await?;
+    Ok(Answer::of(shown(&app, &deployment, &model).await?))
+}
+
+/// `{id}:stop` and `{id}:restart`: one segment for the router.
+pub(crate) async fn act(
+    State(app): State<App>,
+    caller: Caller,
+    Path(mut path): Path<DeploymentPath>,
+    body: Fields,
+) -> Answered {
+    let (id, action) = path
+        .deployment_id
+        .split_once(':')
+        .map(|(id, action)| (id.to_owned(), action.to_owned()))
+        .ok_or_else(|| Fault::NotFound("a deployment takes `:stop` and `:restart`".to_owned()))?;
+    path.deployment_id = id;
+    let (model, deployment) = caller.deployment(&app, &path, Level::Operator).await?;
+    match action.as_str() {
+        "stop" => app.store.request_stop(&deployment.id).await?,
+        "restart" => restart(&app, &deployment).await?,
+        other => {
+            return Err(Fault::NotFound(format!(
+                "a deployment takes `:stop` and `:restart`, not `:{other}`"
+            )));
+        }
+    }
+    app.changed();
+    let deployment = app
+        .store
+        .deployment(&deployment.id)
+        .await?
+        .ok_or_else(|| Fault::missing("deployment", deployment.id.as_str()))?;
+    let mut body = body;
+    body.ignore(&["project_id", "model_id", "build_id", "deployment_id"]);
+    Ok(Answer::of(shown(&app, &deployment, &model).await?).ignoring(body.unknown()))
+}
+
+/// One that serves imports anew, its replicas replaced one after another; one that is over begins again.
+async fn restart(app: &App, deployment: &Deployment) -> Outcome<()> {
+    match deployment.status {
+        DeploymentStatus::Deployed if !deployment.is_stop_requested => {
+            // Not there is on its way up, which is a restart as well.
+            app.launcher.restart(&UnitName::deployment(deployment.number));
+            Ok(())
+        }
+        DeploymentStatus::Pending | DeploymentStatus::Deploying => Ok(()),
+        DeploymentStatus::Stopped | DeploymentStatus::Failed => {
+            app.store.revive(&deployment.id).await?;
+            Ok(())
+        }
+        DeploymentStatus::Deployed | DeploymentStatus::Stopping => Err(Fault::Precondition(format!(
+            "deployment `{}` is stopping; restart it when it is stopped",
+            deployment.id
+        ))),
+    }
+}
+
+pub(crate) async fn replicas(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<DeploymentPath>,
+) -> Answered {
+    let (_, deployment) = caller.deployment(&app, &path, Level::Viewer).await?;
+    let report = app.launcher.observe().remove(&UnitName::deployment(deployment.number));
+    Ok(Answer::of(views::replicas(report.as_ref())))
+}
+
+/// What the function prints, as server-sent events; with `follow` until the deployment is over.
+pub(crate) async fn log(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<DeploymentPath>,
+    params: Params,
+) -> Result<Response, Fault> {
+    let (_, deployment) = caller.deployment(&app, &path, Level::Viewer).await?;
+    let dir = app.launcher.run_dir(&UnitName::deployment(deployment.number));
+    Ok(follow::replica_log(app, deployment.id, dir, params.flag("follow")))
+}
+
+async fn shown(app: &App, deployment: &Deployment, model: &Model) -> Outcome<Value> {
+    let people = People::of(app, vec![deployment.deployer.clone()]).await?;
+    Ok(views::deployment(app, deployment, model, &people))
+}

@@ -1,0 +1,195 @@
+//! Projects and their collaborators.
+
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::{
+    answer::{Answer, Answered},
+    caller::Caller,
+    fields::Fields,
+    query::Params,
+    views::{self, People},
+};
+use crate::{
+    app::App,
+    fault::{Fault, Outcome},
+    rows::{Level, Project, Visibility},
+    store::{NewProject, ProjectPatch},
+};
+
+const VISIBILITIES: &str = "`public`, `organization`, `private`";
+
+pub(crate) async fn list(State(app): State<App>, caller: Caller, params: Params) -> Answered {
+    let paging = params.paging()?;
+    let page = app
+        .store
+        .projects(
+            &caller.user,
+            &paging,
+            params.flag("include_public_projects"),
+            params.flag("include_all_projects"),
+        )
+        .await?;
+    let mut projects = Vec::with_capacity(page.items.len());
+    let people =
+        People::of(&app, page.items.iter().flat_map(|p| [p.owner.clone(), p.creator.clone()]).collect())
+            .await?;
+    for project in &page.items {
+        let level = app.store.level(&caller.user, project).await?.unwrap_or(Level::Viewer);
+        projects.push(views::project(project, level, &people));
+    }
+    Ok(Answer::of(json!({ "projects": projects, "next_page_token": page.next_page_token })))
+}
+
+pub(crate) async fn names(State(app): State<App>, caller: Caller, params: Params) -> Answered {
+    let paging = params.paging()?;
+    let page = app
+        .store
+        .projects(
+            &caller.user,
+            &paging,
+            params.flag("include_public_projects"),
+            params.flag("include_all_projects"),
+        )
+        .await?;
+    let names: Vec<&str> = page.items.iter().map(|project| project.name.as_str()).collect();
+    Ok(Answer::of(json!({ "project_names": names, "next_page_token": page.next_page_token })))
+}
+
+pub(crate) async fn create(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
+    let template = body.text("template")?.unwrap_or_default();
+    if !["", "blank", "local"].contains(&template.to_lowercase().as_str()) {
+        return Err(Fault::Invalid(format!(
+            "field `template` is {template:?}: it must be `blank` or `local`; upload the files afterwards"
+        )));
+    }
+    let new = NewProject {
+        name: body.name("name")?,
+        description: body.text("description")?.unwrap_or_default(),
+        visibility: body.word("visibility", VISIBILITIES, Visibility::parse)?.unwrap_or(Visibility::Private),
+        default_engine_type: body
+            .text("default_project_engine_type")?
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "ml_runtime".to_owned()),
+        environment: body.environment("environment")?.unwrap_or_else(|| "{}".to_owned()),
+        shared_memory_limit: body.integer("shared_memory_limit", 0, 1 << 40)?.unwrap_or(0),
+    };
+    refuse_given(&mut body, &["git_url", "parent_project", "team_name"])?;
+    body.ignore(&["git_ref", "organization_permission"]);
+    let project = app.store.insert_project(&caller.user.username, &new).await?;
+    tokio::fs::create_dir_all(app.dir.project(project.id.as_str())).await?;
+    app.changed();
+    Ok(Answer::of(shown(&app, &project, Level::Admin).await?).ignoring(body.unknown()))
+}
+
+/// Fields that would change what is made and that nothing here acts on.
+fn refuse_given(body: &mut Fields, names: &[&str]) -> Outcome<()> {
+    for name in names {
+        if body.text(name)?.is_some_and(|text| !text.is_empty()) {
+            return Err(Fault::Invalid(format!(
+                "field `{name}` is given: projects are made empty; upload the files"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn show(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answered {
+    let (project, level) = caller.project(&app, &id, Level::Viewer).await?;
+    Ok(Answer::of(shown(&app, &project, level).await?))
+}
+
+pub(crate) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    mut body: Fields,
+) -> Answered {
+    let (project, level) = caller.project(&app, &id, Level::Contributor).await?;
+    let patch = ProjectPatch {
+        name: body.name_or("name")?,
+        description: body.text("description")?,
+        visibility: body.word("visibility", VISIBILITIES, Visibility::parse)?,
+        environment: body.environment("environment")?,
+        shared_memory_limit: body.integer("shared_memory_limit", 0, 1 << 40)?,
+    };
+    if patch.visibility.is_some_and(|v| v != project.visibility) && level < Level::Admin {
+        return Err(Fault::Denied(format!("only an admin of project `{id}` changes its visibility")));
+    }
+    app.store.update_project(&project, &patch).await?;
+    app.changed();
+    let (project, level) = caller.project(&app, &id, Level::Viewer).await?;
+    // Clients send back the whole object they read.
+    body.ignore(&[
+        "id",
+        "owner",
+        "creator",
+        "default_engine_type",
+        "created_at",
+        "updated_at",
+        "creation_status",
+    ]);
+    body.ignore(&["permissions", "ephemeral_storage_request", "ephemeral_storage_limit"]);
+    Ok(Answer::of(shown(&app, &project, level).await?).ignoring(body.unknown()))
+}
+
+pub(crate) async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answered {
+    let (project, _) = caller.project(&app, &id, Level::Admin).await?;
+    app.store.begin_project_deletion(&project.id).await?;
+    app.changed();
+    Ok(Answer::empty())
+}
+
+async fn shown(app: &App, project: &Project, level: Level) -> Outcome<Value> {
+    let people = People::of(app, vec![project.owner.clone(), project.creator.clone()]).await?;
+    Ok(views::project(project, level, &people))
+}
+
+pub(crate) async fn collaborators(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    params: Params,
+) -> Answered {
+    let (project, _) = caller.project(&app, &id, Level::Viewer).await?;
+    let page = app.store.collaborators(&project.id, &params.paging()?).await?;
+    let collaborators: Vec<Value> = page
+        .items
+        .iter()
+        .map(|(user, permission)| json!({ "user": views::short(user), "permission": permission }))
+        .collect();
+    Ok(Answer::of(json!({ "collaborators": collaborators, "next_page_token": page.next_page_token })))
+}
+
+pub(crate) async fn add_collaborator(
+    State(app): State<App>,
+    caller: Caller,
+    Path((id, username)): Path<(String, String)>,
+    mut body: Fields,
+) -> Answered {
+    let (project, _) = caller.project(&app, &id, Level::Admin).await?;
+    let level = body
+        .word("permission", "`viewer`, `operator`, `contributor`, `admin`", Level::parse)?
+        .ok_or_else(|| Fault::Invalid("field `permission` is missing".to_owned()))?;
+    if app.store.user(&username).await?.is_none() {
+        return Err(Fault::missing("user", &username));
+    }
+    if project.owner.as_str() == username {
+        return Err(Fault::Invalid(format!("`{username}` owns project `{id}` and may do everything")));
+    }
+    app.store.set_collaborator(&project.id, &username, Some(level)).await?;
+    app.changed();
+    body.ignore(&["username", "project_id"]);
+    Ok(Answer::empty().ignoring(body.unknown()))
+}
+
+pub(crate) async fn remove_collaborator(
+    State(app): State<App>,
+    caller: Caller,
+    Path((id, username)): Path<(String, String)>,
+) -> Answered {
+    let (project, _) = caller.project(&app, &id, Level::Admin).await?;
+    app.store.set_collaborator(&project.id, &username, None).await?;
+    app.changed();
+    Ok(Answer::empty())
+}

@@ -1,0 +1,7 @@
+//! Keys: their files (custody), API keys (signed), access keys (digest and sealed text).
+
+pub(crate) mod access_key;
+pub(crate) mod api_key;
+pub(crate) mod custody;
+
+pub(crate) use custody::Custody;

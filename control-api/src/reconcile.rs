@@ -1,0 +1,272 @@
+//! Makes what is wished true. Takes no input: it looks at the store, the launcher and the gateways, decides
+//! (`decide`, pure) and does. Woken by every change and by a period, so that a lost wake costs one period.
+//! It may be killed between any two steps.
+
+pub(crate) mod decide;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use millgate_contract::{ids::DeploymentId, supervision::Phase};
+use tokio::{sync::Notify, task::JoinSet};
+
+use crate::{
+    app::App,
+    fault::{Fault, Outcome},
+    launch::{Report, UnitName, spec},
+    reconcile::decide::{DeploymentView, ModelView, Step, UnitView, World, decide},
+    rows::{BuildStatus, Deployment, DeploymentStatus},
+};
+
+/// The longest it looks away.
+const PERIOD: Duration = Duration::from_secs(2);
+/// A deployment that served and cannot be launched is tried again after this, twice that, and so on.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(crate) struct Reconciler {
+    app: App,
+    attempts: Arc<Mutex<Attempts>>,
+    launches: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    underway: HashSet<DeploymentId>,
+    failed: HashMap<DeploymentId, FailedLaunch>,
+}
+
+struct FailedLaunch {
+    reason: String,
+    times: u32,
+    again_at: Instant,
+}
+
+impl Reconciler {
+    pub(crate) fn new(app: App) -> Self {
+        Self { app, attempts: Arc::default(), launches: JoinSet::new() }
+    }
+
+    /// Runs until dropped.
+    pub(crate) async fn run(&mut self, wake: &Notify) {
+        let mut changes = self.app.launcher.changes();
+        loop {
+            match self.pass().await {
+                // Steps lead to steps: look again before waiting.
+                Ok(steps) if steps > 0 => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the reconciler's pass failed");
+                }
+            }
+            tokio::select! {
+                () = wake.notified() => {}
+                changed = changes.changed() => if changed.is_err() { return },
+                Some(_) = self.launches.join_next() => {}
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+        }
+    }
+
+    /// Looks once and does what is to do; answers how many steps changed something.
+    pub(crate) async fn pass(&mut self) -> Outcome<usize> {
+        self.app.publisher.refresh(&self.app).await?;
+        let (world, rows) = self.look().await?;
+        let mut changed = 0;
+        for step in decide(&world) {
+            tracing::debug!(?step, "reconciler");
+            changed += usize::from(self.take(&step, &rows).await?);
+        }
+        self.purge().await?;
+        Ok(changed)
+    }
+
+    async fn look(&self) -> Outcome<(World, HashMap<DeploymentId, Deployment>)> {
+        let units = self.app.launcher.observe();
+        let models = self.app.store.all_models().await?;
+        let live = self.app.store.live_deployments().await?;
+        let mut world = World {
+            models: models
+                .iter()
+                .map(|m| ModelView { id: m.id.clone(), routed: m.routed.clone(), is_deleting: m.is_deleting })
+                .collect(),
+            deployments: Vec::with_capacity(live.len()),
+            units: units.keys().filter_map(UnitName::deployment_number).collect(),
+        };
+        let mut rows = HashMap::new();
+        for (deployment, build_status) in live {
+            world.deployments.push(DeploymentView {
+                id: deployment.id.clone(),
+                number: deployment.number,
+                model: deployment.model_id.clone(),
+                status: deployment.status,
+                is_stop_requested: deployment.is_stop_requested,
+                build: BuildStatus::parse(&build_status).unwrap_or(BuildStatus::Failed),
+                unit: self.view(&deployment, &units),
+                reach: self.app.publisher.reach(&deployment.model_id, &deployment.id),
+            });
+            rows.insert(deployment.id.clone(), deployment);
+        }
+        Ok((world, rows))
+    }
+
+    fn view(&self, deployment: &Deployment, units: &BTreeMap<UnitName, Report>) -> UnitView {
+        if let Some(report) = units.get(&UnitName::deployment(deployment.number)) {
+            return match report.phase() {
+                Phase::Importing | Phase::Filling => UnitView::Starting,
+                Phase::Serving => UnitView::Ready,
+                Phase::Failed => UnitView::Failed(report.reason().to_owned()),
+                Phase::Stopping => UnitView::Stopping,
+            };
+        }
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if attempts.underway.contains(&deployment.id) {
+            return UnitView::Starting;
+        }
+        match attempts.failed.get(&deployment.id) {
+            Some(failed) if deployment.status == DeploymentStatus::Deploying => {
+                UnitView::Failed(failed.reason.clone())
+            }
+            Some(failed)
+                if deployment.status == DeploymentStatus::Deployed && failed.again_at > Instant::now() =>
+            {
+                UnitView::Starting
+            }
+            _ => UnitView::Absent,
+        }
+    }
+
+    /// Does one step; true when it changed what is decided by.
+    async fn take(&mut self, step: &Step, rows: &HashMap<DeploymentId, Deployment>) -> Outcome<bool> {
+        let store = &self.app.store;
+        match step {
+            Step::Move { deployment, from, to, reason } => {
+                if to.is_over() {
+                    self.attempts.lock().unwrap_or_else(PoisonError::into_inner).failed.remove(deployment);
+                }
+                tracing::info!(%deployment, from = from.as_str(), to = to.as_str(), reason, "deployment");
+                store.move_deployment(deployment, *from, *to, reason).await
+            }
+            Step::Launch { deployment } => {
+                let row = rows.get(deployment).expect("steps are about deployments that were seen");
+                self.launch(row).await?;
+                Ok(false)
+            }
+            Step::Route { model, from, to } => {
+                let sequence = rows.get(to).expect("steps are about deployments that were seen").sequence;
+                let is_done = store.route_model_to(model, from, to, sequence).await?;
+                self.app.publisher.refresh(&self.app).await?;
+                Ok(is_done)
+            }
+            Step::Unroute { model, from } => {
+                let is_done = store.route_model(model, from.as_str(), "").await?;
+                self.app.publisher.refresh(&self.app).await?;
+                Ok(is_done)
+            }
+            Step::Stop { number } => {
+                self.app.launcher.stop(&UnitName::deployment(*number), self.app.config.stop_grace_ms);
+                Ok(false)
+            }
+            Step::Purge { model } => {
+                for number in store.deployment_numbers(model).await? {
+                    self.app.launcher.clear(&UnitName::deployment(number));
+                }
+                for build in store.builds_to_purge(Some(model)).await? {
+                    if self.app.is_building(&build) {
+                        return Ok(false);
+                    }
+                    remove_tree(self.app.dir.build(build.as_str())).await?;
+                }
+                store.purge_model(model).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn launch(&mut self, row: &Deployment) -> Outcome<()> {
+        let spec = match self.spec(row).await {
+            Ok(spec) => spec,
+            Err(Fault::NotFound(reason)) => {
+                note_failure(&self.attempts, &row.id, reason);
+                self.app.wake.notify_one();
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).underway.insert(row.id.clone());
+        let (launcher, attempts, id) = (self.app.launcher.clone(), self.attempts.clone(), row.id.clone());
+        let unit = UnitName::deployment(row.number);
+        self.launches.spawn(async move {
+            let result = launcher.launch(unit, spec).await;
+            match result {
+                Ok(()) => {
+                    attempts.lock().unwrap_or_else(PoisonError::into_inner).failed.remove(&id);
+                }
+                Err(error) => {
+                    tracing::error!(deployment = %id, %error, "launch");
+                    note_failure(&attempts, &id, error.to_string());
+                }
+            }
+            attempts.lock().unwrap_or_else(PoisonError::into_inner).underway.remove(&id);
+        });
+        Ok(())
+    }
+
+    async fn spec(&self, row: &Deployment) -> Outcome<millgate_contract::spec::DeploymentSpec> {
+        let store = &self.app.store;
+        let gone = || Fault::missing("build", row.build_id.as_str());
+        let build = store.build(&row.build_id).await?.ok_or_else(gone)?;
+        let model = store.model(&row.model_id).await?.ok_or_else(gone)?;
+        let project = store.project(&model.project_id).await?.ok_or_else(gone)?;
+        let build_dir = self.app.dir.build(build.id.as_str());
+        if let Err(reason) = crate::builder::manifest::check(&build_dir, &build.build_hash) {
+            return Err(Fault::NotFound(format!(
+                "build {} is not as it was sealed: {reason}",
+                build.build_number
+            )));
+        }
+        let from = spec::Ingredients {
+            config: &self.app.config,
+            python: &self.app.python,
+            build_dir: &build_dir,
+            project: &project,
+            model: &model,
+            build: &build,
+        };
+        Ok(spec::deployment(&from, row))
+    }
+
+    /// Frees what deleted builds and projects held.
+    async fn purge(&self) -> Outcome<()> {
+        for build in self.app.store.builds_to_purge(None).await? {
+            remove_tree(self.app.dir.build(build.as_str())).await?;
+            self.app.store.purge_build(&build).await?;
+        }
+        for project in self.app.store.projects_to_purge().await? {
+            remove_tree(self.app.dir.project(project.as_str())).await?;
+            self.app.store.purge_project(&project).await?;
+        }
+        Ok(())
+    }
+}
+
+fn note_failure(attempts: &Mutex<Attempts>, id: &DeploymentId, reason: String) {
+    let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = attempts.failed.get(id).map_or(0, |f| f.times) + 1;
+    let pause = RETRY_PAUSE.saturating_mul(1 << (times - 1).min(8)).min(RETRY_PAUSE_MAX);
+    attempts.failed.insert(id.clone(), FailedLaunch { reason, times, again_at: Instant::now() + pause });
+}
+
+/// Removes a folder that may not be there.
+async fn remove_tree(path: std::path::PathBuf) -> Outcome<()> {
+    tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Fault::from(e)),
+        _ => Ok(()),
+    })
+    .await
+    .map_err(Fault::internal)?
+}

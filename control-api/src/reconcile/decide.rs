@@ -1,0 +1,171 @@
+//! What to do next, from what is wished and what is seen: a pure function, run again after each change. Every step is
+//! safe to repeat, since it is a compare-and-set or does nothing when done.
+//!
+//! Invariants: calls go to a deployment only after all its slots have been ready; a deployment's processes are stopped
+//! only when no gateway sends calls to it; what fails leaves the one that serves.
+
+use millgate_contract::ids::{DeploymentId, ModelId};
+
+use crate::rows::{BuildStatus, DeploymentStatus};
+
+/// All that counts, at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct World {
+    pub(crate) models: Vec<ModelView>,
+    /// Those that are not over.
+    pub(crate) deployments: Vec<DeploymentView>,
+    /// Numbers of the deployments' units there are.
+    pub(crate) units: Vec<i64>,
+}
+
+/// A model.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelView {
+    pub(crate) id: ModelId,
+    /// Where its calls go; '' is nowhere.
+    pub(crate) routed: String,
+    pub(crate) is_deleting: bool,
+}
+
+/// A deployment.
+#[derive(Debug, Clone)]
+pub(crate) struct DeploymentView {
+    pub(crate) id: DeploymentId,
+    pub(crate) number: i64,
+    pub(crate) model: ModelId,
+    pub(crate) status: DeploymentStatus,
+    pub(crate) is_stop_requested: bool,
+    pub(crate) build: BuildStatus,
+    pub(crate) unit: UnitView,
+    pub(crate) reach: Reach,
+}
+
+/// A deployment's processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum UnitView {
+    /// There are none.
+    Absent,
+    /// On their way.
+    Starting,
+    /// Every slot has been ready.
+    Ready,
+    /// They cannot start; why.
+    Failed(String),
+    /// On their way out.
+    Stopping,
+}
+
+/// Which gateways send calls to a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// None does, none will.
+    Nowhere,
+    /// Some may.
+    Underway,
+    /// All do, and are connected to it.
+    Everywhere,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Move a deployment's status on.
+    Move { deployment: DeploymentId, from: DeploymentStatus, to: DeploymentStatus, reason: String },
+    /// Start its processes.
+    Launch { deployment: DeploymentId },
+    /// Send the model's calls there; every older deployment of the model is then wished to stop.
+    Route { model: ModelId, from: String, to: DeploymentId },
+    /// Send the model's calls nowhere.
+    Unroute { model: ModelId, from: DeploymentId },
+    /// Stop a unit's processes.
+    Stop { number: i64 },
+    /// Forget a model and free what it holds.
+    Purge { model: ModelId },
+}
+
+/// What to do next.
+pub(crate) fn decide(world: &World) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for model in &world.models {
+        let mut is_used = false;
+        for deployment in world.deployments.iter().filter(|d| d.model == model.id) {
+            is_used = true;
+            steps.extend(advance(model, deployment));
+        }
+        if model.is_deleting && !is_used {
+            steps.push(Step::Purge { model: model.id.clone() });
+        }
+    }
+    let known = |number: &i64| world.deployments.iter().any(|d| d.number == *number);
+    steps.extend(
+        world.units.iter().filter(|number| !known(number)).map(|number| Step::Stop { number: *number }),
+    );
+    steps
+}
+
+fn advance(model: &ModelView, d: &DeploymentView) -> Option<Step> {
+    let is_wanted = !d.is_stop_requested && !model.is_deleting;
+    match d.status {
+        DeploymentStatus::Pending => pending(d, is_wanted),
+        DeploymentStatus::Deploying if is_wanted => deploying(model, d),
+        DeploymentStatus::Deployed if is_wanted => deployed(model, d),
+        DeploymentStatus::Deploying | DeploymentStatus::Deployed => {
+            withdraw(model, d, DeploymentStatus::Stopping, String::new())
+        }
+        DeploymentStatus::Stopping => match d.unit {
+            UnitView::Absent => Some(step(d, DeploymentStatus::Stopped, String::new())),
+            _ => Some(Step::Stop { number: d.number }),
+        },
+        DeploymentStatus::Stopped | DeploymentStatus::Failed => None,
+    }
+}
+
+fn pending(d: &DeploymentView, is_wanted: bool) -> Option<Step> {
+    if d.unit != UnitView::Absent {
+        // Of a life before this one (`:restart` of a stopped deployment): it goes first.
+        return Some(Step::Stop { number: d.number });
+    }
+    match d.build {
+        _ if !is_wanted => Some(step(d, DeploymentStatus::Stopped, String::new())),
+        BuildStatus::Built => Some(step(d, DeploymentStatus::Deploying, String::new())),
+        BuildStatus::Failed => {
+            Some(step(d, DeploymentStatus::Failed, "its build failed; see the build's log".into()))
+        }
+        BuildStatus::Pending | BuildStatus::Queued | BuildStatus::Building => None,
+    }
+}
+
+fn deploying(model: &ModelView, d: &DeploymentView) -> Option<Step> {
+    match &d.unit {
+        UnitView::Absent => Some(Step::Launch { deployment: d.id.clone() }),
+        UnitView::Starting | UnitView::Stopping => None,
+        UnitView::Failed(reason) => withdraw(model, d, DeploymentStatus::Failed, reason.clone()),
+        UnitView::Ready if model.routed != d.id.as_str() => {
+            Some(Step::Route { model: model.id.clone(), from: model.routed.clone(), to: d.id.clone() })
+        }
+        UnitView::Ready => {
+            (d.reach == Reach::Everywhere).then(|| step(d, DeploymentStatus::Deployed, String::new()))
+        }
+    }
+}
+
+fn deployed(model: &ModelView, d: &DeploymentView) -> Option<Step> {
+    match &d.unit {
+        // The host or its supervisor went down: the same again, its route waits.
+        UnitView::Absent => Some(Step::Launch { deployment: d.id.clone() }),
+        UnitView::Failed(reason) => withdraw(model, d, DeploymentStatus::Failed, reason.clone()),
+        UnitView::Starting | UnitView::Ready | UnitView::Stopping => None,
+    }
+}
+
+/// Takes calls away first, waits until no gateway sends any, then moves on.
+fn withdraw(model: &ModelView, d: &DeploymentView, to: DeploymentStatus, reason: String) -> Option<Step> {
+    if model.routed == d.id.as_str() && !model.is_deleting {
+        return Some(Step::Unroute { model: model.id.clone(), from: d.id.clone() });
+    }
+    (d.reach == Reach::Nowhere).then(|| step(d, to, reason))
+}
+
+fn step(d: &DeploymentView, to: DeploymentStatus, reason: String) -> Step {
+    Step::Move { deployment: d.id.clone(), from: d.status, to, reason }
+}

@@ -1,0 +1,211 @@
+//! The store: one schema for SQLite (bundled) and PostgreSQL, reached through sqlx's `Any` driver.
+//!
+//! Invariants: write transactions come one after another (one connection that writes, `BEGIN IMMEDIATE`), readers never
+//! wait for them (WAL); what was committed survives a power cut (`synchronous=FULL`). State moves by compare-and-set
+//! on a status, so that whoever repeats a step after a crash changes nothing. Decides nothing itself.
+
+mod builds;
+mod deployments;
+mod keys;
+mod list;
+mod models;
+mod projects;
+mod routes;
+mod schema;
+mod users;
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Any, AnyPool, Row, Transaction,
+    any::{AnyPoolOptions, AnyRow},
+};
+
+pub(crate) use builds::NewBuild;
+pub(crate) use deployments::NewDeployment;
+pub(crate) use list::{Filter, Page, Paging};
+pub(crate) use models::{ModelPatch, NewModel};
+pub(crate) use projects::{NewProject, ProjectPatch};
+pub(crate) use routes::RouteRow;
+
+use crate::{data_dir::OpenError, fault::Outcome};
+
+/// A write transaction.
+pub(crate) type Tx = Transaction<'static, Any>;
+
+/// The store.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    read: AnyPool,
+    write: AnyPool,
+}
+
+impl Store {
+    /// Opens the SQLite file, makes or migrates its schema.
+    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
+        // Installed once per process; a second call is a no-op.
+        sqlx::any::install_default_drivers();
+        let failed = |source| OpenError::Store { path: path.to_owned(), source };
+        let url = sqlite_url(path);
+        let write = pool(1).connect(&url).await.map_err(failed)?;
+        schema::migrate(&write, path).await?;
+        let read = pool(4).connect(&url).await.map_err(failed)?;
+        Ok(Self { read, write })
+    }
+
+    /// Begins to write; waits for whoever does so now. Rolled back unless committed.
+    async fn begin(&self) -> Outcome<Tx> {
+        Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Lets go of the database file.
+    pub(crate) async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    /// Reads a setting.
+    pub(crate) async fn setting(&self, name: &str) -> Outcome<Option<String>> {
+        let row = sqlx::query("SELECT value FROM settings WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(row.map(|row| row.get("value")))
+    }
+
+    /// Sets a setting unless it is set; answers its value.
+    pub(crate) async fn setting_or(&self, name: &str, value: &str) -> Outcome<String> {
+        let mut tx = self.begin().await?;
+        sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name)
+            .bind(value)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(self.setting(name).await?.expect("it was just set"))
+    }
+
+    /// The next number of a counter.
+    pub(crate) async fn next_generation(&self) -> Outcome<u64> {
+        let mut tx = self.begin().await?;
+        let generation = next(&mut tx, "generation").await?;
+        tx.commit().await?;
+        Ok(u64::try_from(generation).expect("counters grow from 0"))
+    }
+}
+
+fn pool(connections: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .min_connections(connections)
+        .acquire_timeout(Duration::from_secs(30))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                for pragma in [
+                    "PRAGMA busy_timeout = 10000",
+                    "PRAGMA journal_mode = WAL",
+                    "PRAGMA synchronous = FULL",
+                    "PRAGMA foreign_keys = ON",
+                ] {
+                    sqlx::query(pragma).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+}
+
+fn sqlite_url(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut url = String::from("sqlite://");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'~' => url.push(char::from(*byte)),
+            b if b.is_ascii_alphanumeric() => url.push(char::from(*b)),
+            b => {
+                use std::fmt::Write;
+                let _ = write!(url, "%{b:02X}");
+            }
+        }
+    }
+    url + "?mode=rwc"
+}
+
+/// The next number of a counter, within a transaction.
+async fn next(tx: &mut Tx, counter: &'static str) -> Outcome<i64> {
+    let row = sqlx::query("UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value")
+        .bind(counter)
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(row.get("value"))
+}
+
+fn text(row: &AnyRow, column: &'static str) -> String {
+    row.get(column)
+}
+
+fn number(row: &AnyRow, column: &'static str) -> i64 {
+    row.get(column)
+}
+
+fn flag(row: &AnyRow, column: &'static str) -> bool {
+    row.get::<i64, _>(column) != 0
+}
+
+/// True when an insert failed because a unique value is taken.
+fn is_taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) async fn store() -> (tempfile::TempDir, Store) {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(&temp.path().join("a b%.db")).await.unwrap();
+        (temp, store)
+    }
+
+    #[tokio::test]
+    async fn the_file_is_safe_against_power_cuts_and_keeps_its_references() {
+        let (_temp, store) = store().await;
+        for (pragma, value) in [("PRAGMA synchronous", 2_i64), ("PRAGMA foreign_keys", 1)] {
+            let row = sqlx::query(pragma).fetch_one(&store.write).await.unwrap();
+            assert_eq!(row.get::<i64, _>(0), value, "{pragma}");
+        }
+        let row = sqlx::query("PRAGMA journal_mode").fetch_one(&store.read).await.unwrap();
+        assert_eq!(row.get::<String, _>(0), "wal");
+    }
+
+    #[tokio::test]
+    async fn opening_again_keeps_what_was_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("s.db");
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.setting_or("workspace", "w").await.unwrap(), "w");
+        assert_eq!(store.next_generation().await.unwrap(), 1);
+        store.close().await;
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.setting_or("workspace", "x").await.unwrap(), "w");
+        assert_eq!(store.next_generation().await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn writers_wait_for_each_other_and_no_number_is_given_twice() {
+        let (_temp, store) = store().await;
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.next_generation().await.unwrap() })
+            })
+            .collect();
+        let mut numbers = Vec::new();
+        for task in tasks {
+            numbers.push(task.await.unwrap());
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+    }
+}
