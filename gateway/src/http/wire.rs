@@ -1,10 +1,14 @@
 //! The socket under hyper: it gives back the bytes that were read to tell the protocols apart, and it ends a connection
 //! whose caller takes no byte of its answer for too long.
 //!
+//! It closes in two steps: a caller that is refused while it still sends reads its answer only if its bytes are taken
+//! for a while, for closing over unread bytes is a reset that discards what was sent.
+//!
 //! Framing is not judged here; a stricter look at heads belongs between this and hyper.
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -22,6 +26,11 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read before the protocol is known.
 const FIRST_BYTES: usize = 1_024;
 
+/// How long a refused caller's remaining bytes are taken.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+/// How many of them.
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Which protocol a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -38,6 +47,13 @@ pub(super) struct Wire {
     /// Runs while the caller does not read. Made when that first happens, which for most it never does.
     stalled: Option<Pin<Box<Sleep>>>,
     is_stalled: bool,
+    /// Runs from the end of our own bytes.
+    lingering: Option<Lingering>,
+}
+
+struct Lingering {
+    until: Pin<Box<Sleep>>,
+    bytes: usize,
 }
 
 impl Wire {
@@ -56,7 +72,21 @@ impl Wire {
                 break Protocol::Http2;
             }
         };
-        Ok((Self { tcp, first, write_idle_max, stalled: None, is_stalled: false }, protocol))
+        Ok((Self { tcp, first, write_idle_max, stalled: None, is_stalled: false, lingering: None }, protocol))
+    }
+
+    /// Takes what the caller still sends, until its end, a time, or a size.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(lingering) = &mut self.lingering else { return Poll::Ready(()) };
+        let mut space = [MaybeUninit::uninit(); 16 * 1024];
+        while lingering.until.as_mut().poll(cx).is_pending() && lingering.bytes < LINGER_BYTES_MAX {
+            let mut buf = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => lingering.bytes += buf.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Watches how long a write makes no progress.
@@ -119,6 +149,12 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        let wire = &mut *self;
+        if wire.lingering.is_none() {
+            ready!(Pin::new(&mut wire.tcp).poll_shutdown(cx))?;
+            let until = Box::pin(tokio::time::sleep(LINGER_MAX));
+            wire.lingering = Some(Lingering { until, bytes: 0 });
+        }
+        wire.linger(cx).map(Ok)
     }
 }

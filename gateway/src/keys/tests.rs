@@ -20,7 +20,7 @@ impl Issuer {
     fn new() -> Self {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
-        let public = pair.public_key().as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let public = pair.public_key().as_ref().iter().fold(String::new(), |hex, b| format!("{hex}{b:02x}"));
         Self { signing: EncodingKey::from_ed_der(pkcs8.as_ref()), public }
     }
 

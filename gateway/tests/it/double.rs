@@ -1,0 +1,400 @@
+//! A deployment that does as it is told: the sockets of its slots and of its supervisor, and for each call an [`Act`].
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use millgate_contract::{
+    frame::{
+        Call, Done, Frame, HEADER_BYTES, Header, Hello, Outcome, PROTOCOL, RefusalReason, Role, Timings,
+    },
+    ids::{BuildId, CallId, DeploymentId, ReplicaId, SlotIndex},
+    line,
+    route::DeploymentRoute,
+    supervision::{
+        DeploymentReport, FromSupervisor, Isolation, Phase, SUPERVISION_PROTOCOL, SlotReport, SlotState,
+        StartMode, ToSupervisor,
+    },
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{Notify, broadcast, watch},
+    task::JoinSet,
+};
+
+/// What a replica does with a call.
+#[derive(Clone)]
+pub(crate) enum Act {
+    /// Answers with the request itself.
+    Echo,
+    /// Answers so.
+    End(Outcome, &'static str),
+    /// Answers as a function that collects metrics.
+    Predict {
+        value: &'static str,
+        metrics: &'static str,
+    },
+    /// Accepts, and echoes once it is let go.
+    Hold(Arc<Notify>),
+    /// Ends the connection, the call unread by anybody.
+    DropUnaccepted,
+    /// Ends the connection after `Accepted`.
+    DropAccepted,
+    /// Reads the call and never says anything.
+    Silent,
+    /// Accepts and never says anything more.
+    SilentAccepted,
+    Refuse(RefusalReason),
+    /// `Done` for a call of another number.
+    WrongId,
+    /// `Done` without `Accepted`.
+    Unaccepted,
+    /// A header that promises more than may be.
+    TooLarge,
+    /// Echoes and says it takes no other call.
+    Leave,
+    /// Echoes twice.
+    Twice,
+    /// Writes `Accepted` and `Done`, and its process is said to be dead before anybody reads it.
+    AnswerAndDie,
+}
+
+/// A deployment.
+pub(crate) struct Double {
+    pub(crate) run_dir: PathBuf,
+    pub(crate) name: String,
+    slots: u16,
+    state: Arc<State>,
+    _tasks: JoinSet<()>,
+}
+
+struct State {
+    name: String,
+    acts: Mutex<VecDeque<Act>>,
+    /// Requests in the order in which replicas read them.
+    read: Mutex<Vec<String>>,
+    calls: Mutex<Vec<Call>>,
+    /// Replicas that have begun to read a call and will not go on.
+    half_read: Mutex<Vec<ReplicaId>>,
+    cancelled: Mutex<Vec<CallId>>,
+    told: Mutex<Vec<ToSupervisor>>,
+    /// Told at each change of the lists above.
+    changed: watch::Sender<u64>,
+    words: broadcast::Sender<FromSupervisor>,
+    greeting: Mutex<GreetAs>,
+    processes: AtomicU64,
+}
+
+/// Who a replica says it is.
+#[derive(Clone, Default)]
+pub(crate) struct GreetAs {
+    pub(crate) build: Option<String>,
+    pub(crate) protocol_min: Option<u16>,
+    /// Greets, and then reads no more than the first byte of a call.
+    pub(crate) is_deaf: bool,
+}
+
+impl Double {
+    /// Binds everything; `acts` are for the first calls, later ones are echoed.
+    pub(crate) fn start(root: &Path, name: &str, slots: u16, acts: Vec<Act>) -> Self {
+        let run_dir = root.join(name);
+        std::fs::create_dir_all(&run_dir).unwrap();
+        let state = Arc::new(State {
+            name: name.to_owned(),
+            acts: Mutex::new(acts.into()),
+            read: Mutex::default(),
+            calls: Mutex::default(),
+            half_read: Mutex::default(),
+            cancelled: Mutex::default(),
+            told: Mutex::default(),
+            changed: watch::Sender::new(0),
+            words: broadcast::Sender::new(64),
+            greeting: Mutex::default(),
+            processes: AtomicU64::new(0),
+        });
+        let mut tasks = JoinSet::new();
+        for slot in 0..slots {
+            let listener = bind(&run_dir, &format!("s{slot}.sock"));
+            tasks.spawn(serve_slot(Arc::clone(&state), SlotIndex(slot), listener));
+        }
+        tasks.spawn(supervise(Arc::clone(&state), slots, bind(&run_dir, "control.sock")));
+        Self { run_dir, name: name.to_owned(), slots, state, _tasks: tasks }
+    }
+
+    pub(crate) fn route(&self) -> DeploymentRoute {
+        DeploymentRoute {
+            deployment: DeploymentId::new(&self.name),
+            crn: format!("crn:cdp:ml:::workspace:w/{}", self.name),
+            build: BuildId::new("b"),
+            run_dir: self.run_dir.clone(),
+            slots: self.slots,
+        }
+    }
+
+    pub(crate) fn greet_as(&self, greeting: GreetAs) {
+        *self.state.greeting.lock().unwrap() = greeting;
+    }
+
+    /// What the supervisor says next.
+    pub(crate) fn say(&self, word: FromSupervisor) {
+        let _ = self.state.words.send(word);
+    }
+
+    pub(crate) fn say_dead(&self, slot: u16, replica: &str) {
+        self.say(report(SlotIndex(slot), SlotState::Dead, Some(ReplicaId::new(replica))));
+    }
+
+    pub(crate) fn say_failed(&self, reason: &str) {
+        self.say(FromSupervisor::Deployment(DeploymentReport {
+            phase: Phase::Failed,
+            reason: reason.to_owned(),
+            start_mode: StartMode::Fork,
+            start_mode_reason: String::new(),
+            example_response: None,
+        }));
+    }
+
+    /// Requests read so far.
+    pub(crate) fn read(&self) -> Vec<String> {
+        self.state.read.lock().unwrap().clone()
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state.calls.lock().unwrap().clone()
+    }
+
+    pub(crate) fn half_read(&self) -> Vec<ReplicaId> {
+        self.state.half_read.lock().unwrap().clone()
+    }
+
+    pub(crate) fn told(&self) -> Vec<ToSupervisor> {
+        self.state.told.lock().unwrap().clone()
+    }
+
+    /// Waits until `this` is true.
+    pub(crate) async fn until(&self, this: impl Fn(&Self) -> bool) {
+        let mut changed = self.state.changed.subscribe();
+        while !this(self) {
+            changed.changed().await.unwrap();
+        }
+    }
+
+    pub(crate) async fn until_read(&self, calls: usize) {
+        self.until(|double| double.read().len() >= calls).await;
+    }
+
+    pub(crate) fn cancelled(&self) -> Vec<CallId> {
+        self.state.cancelled.lock().unwrap().clone()
+    }
+}
+
+fn bind(run_dir: &Path, name: &str) -> UnixListener {
+    // Through the descriptor, so that a test may choose a folder with a long path.
+    let folder = std::fs::File::open(run_dir).unwrap();
+    let short = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&folder));
+    UnixListener::bind(short).unwrap()
+}
+
+fn report(slot: SlotIndex, state: SlotState, replica: Option<ReplicaId>) -> FromSupervisor {
+    FromSupervisor::Slot(SlotReport {
+        slot,
+        state,
+        replica,
+        pid: None,
+        reason: String::new(),
+        starts: 1,
+        ready_after_ms: 0,
+    })
+}
+
+impl State {
+    fn note<T>(&self, list: &Mutex<Vec<T>>, item: T) {
+        list.lock().unwrap().push(item);
+        self.changed.send_modify(|n| *n += 1);
+    }
+}
+
+async fn supervise(state: Arc<State>, slots: u16, listener: UnixListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        connections.spawn(supervise_one(Arc::clone(&state), slots, stream));
+    }
+}
+
+async fn supervise_one(state: Arc<State>, slots: u16, stream: UnixStream) {
+    let mut words = state.words.subscribe();
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = BufReader::new(reader).lines();
+    let hello = FromSupervisor::Hello {
+        protocol: SUPERVISION_PROTOCOL,
+        deployment: DeploymentId::new(&state.name),
+        build: BuildId::new("b"),
+        slots,
+        pid: 1,
+        isolation: Isolation::default(),
+    };
+    writer.write_all(&line::encode(&hello)).await.unwrap();
+    loop {
+        tokio::select! {
+            word = words.recv() => writer.write_all(&line::encode(&word.unwrap())).await.unwrap(),
+            told = lines.next_line() => match told.unwrap() {
+                Some(told) => state.note(&state.told, line::decode(told.as_bytes()).unwrap()),
+                None => return,
+            },
+        }
+    }
+}
+
+async fn serve_slot(state: Arc<State>, slot: SlotIndex, listener: UnixListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        connections.spawn(serve_connection(Arc::clone(&state), slot, stream));
+    }
+}
+
+async fn serve_connection(state: Arc<State>, slot: SlotIndex, mut stream: UnixStream) {
+    let process = state.processes.fetch_add(1, Ordering::SeqCst);
+    let greeting = state.greeting.lock().unwrap().clone();
+    let hello = Hello {
+        protocol: millgate_contract::frame::ProtocolRange {
+            min: greeting.protocol_min.unwrap_or(PROTOCOL.min),
+            max: greeting.protocol_min.unwrap_or(PROTOCOL.max),
+        },
+        deployment: DeploymentId::new(&state.name),
+        build: BuildId::new(greeting.build.unwrap_or_else(|| "b".into())),
+        slot,
+        replica: ReplicaId::new(format!("{}-r{process}", state.name)),
+        // One process serves all connections of a slot as far as `Cancel` is concerned.
+        nonce: slot.0.into(),
+    };
+    if stream.write_all(&Frame::Hello(hello.clone()).encode()).await.is_err() {
+        return;
+    }
+    if greeting.is_deaf {
+        next_frame(&mut stream).await;
+        if stream.read_u8().await.is_ok() {
+            state.note(&state.half_read, hello.replica.clone());
+        }
+        std::future::pending().await
+    }
+    let mut role = Role::Calls;
+    while let Some(frame) = next_frame(&mut stream).await {
+        match frame {
+            Frame::Join(join) => role = join.role,
+            Frame::Cancel(id) => {
+                assert_eq!(role, Role::Control);
+                state.note(&state.cancelled, id);
+            }
+            Frame::Call(call, body) => {
+                let id = call.id;
+                state.note(&state.calls, call);
+                let act = state.acts.lock().unwrap().pop_front().unwrap_or(Act::Echo);
+                state.note(&state.read, String::from_utf8(body.to_vec()).unwrap());
+                if perform(&state, &hello, &mut stream, id, body, act).await.is_none() {
+                    return;
+                }
+            }
+            _ => panic!("a gateway does not say this"),
+        }
+    }
+}
+
+/// `None` ends the connection.
+async fn perform(
+    state: &State,
+    hello: &Hello,
+    stream: &mut UnixStream,
+    id: CallId,
+    body: Bytes,
+    act: Act,
+) -> Option<()> {
+    let accepted = Frame::Accepted(id).encode();
+    let echo = done(id, Outcome::Ok, body);
+    match act {
+        Act::Echo => say(stream, &[accepted, Frame::Done(echo).encode()]).await,
+        Act::End(outcome, text) => {
+            say(stream, &[accepted, Frame::Done(done(id, outcome, text.into())).encode()]).await
+        }
+        Act::Predict { value, metrics } => {
+            let prediction = Done {
+                collects_metrics: true,
+                metrics: metrics.into(),
+                ..done(id, Outcome::Ok, value.into())
+            };
+            say(stream, &[accepted, Frame::Done(prediction).encode()]).await
+        }
+        Act::Hold(go) => {
+            say(stream, &[accepted]).await?;
+            go.notified().await;
+            say(stream, &[Frame::Done(echo).encode()]).await
+        }
+        Act::DropUnaccepted => None,
+        Act::DropAccepted => {
+            say(stream, &[accepted]).await;
+            None
+        }
+        Act::Silent => std::future::pending().await,
+        Act::SilentAccepted => {
+            say(stream, &[accepted]).await;
+            std::future::pending().await
+        }
+        Act::Refuse(reason) => say(stream, &[Frame::Refused(id, reason).encode()]).await,
+        Act::WrongId => {
+            let other = Frame::Done(Done { id: CallId(id.0 + 1), ..echo });
+            say(stream, &[accepted, other.encode()]).await;
+            std::future::pending().await
+        }
+        Act::Unaccepted => say(stream, &[Frame::Done(echo).encode()]).await,
+        Act::TooLarge => say(stream, &[accepted, Bytes::from_static(&[0xff; HEADER_BYTES])]).await,
+        Act::Leave => {
+            say(stream, &[accepted, Frame::Done(Done { is_leaving: true, ..echo }).encode()]).await;
+            None
+        }
+        Act::Twice => {
+            let twice = Frame::Done(echo).encode();
+            say(stream, &[accepted, twice.clone(), twice]).await
+        }
+        Act::AnswerAndDie => {
+            say(stream, &[accepted, Frame::Done(echo).encode()]).await;
+            let _ = state.words.send(report(hello.slot, SlotState::Dead, Some(hello.replica.clone())));
+            std::future::pending().await
+        }
+    }
+}
+
+fn done(id: CallId, outcome: Outcome, value: Bytes) -> Done {
+    Done {
+        id,
+        outcome,
+        collects_metrics: false,
+        is_leaving: false,
+        timings: Timings::default(),
+        value,
+        metrics: Bytes::new(),
+    }
+}
+
+async fn say(stream: &mut UnixStream, frames: &[Bytes]) -> Option<()> {
+    for frame in frames {
+        stream.write_all(frame).await.ok()?;
+    }
+    Some(())
+}
+
+async fn next_frame(stream: &mut UnixStream) -> Option<Frame> {
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header).await.ok()?;
+    let header = Header::decode(&header).unwrap();
+    let mut payload = BytesMut::zeroed(header.payload_bytes);
+    stream.read_exact(&mut payload).await.ok()?;
+    header.decode_payload(payload.freeze()).unwrap()
+}

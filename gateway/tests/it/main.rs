@@ -1,0 +1,14 @@
+//! The gateway against real sockets: callers over TCP on one side, replicas and a supervisor over Unix sockets on the
+//! other. The replicas here speak the contract's frames and misbehave on command; real ones are tested from `cli`.
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod answers;
+mod callers;
+mod double;
+mod faults;
+mod framing;
+mod house;
+mod http;
+mod observed;
+mod publication;
+mod routes;
