@@ -6,7 +6,6 @@ mod environment;
 pub(crate) mod log;
 pub(crate) mod manifest;
 mod script;
-mod sdk;
 pub(crate) mod snapshot;
 mod trial;
 

@@ -29,6 +29,7 @@ mod publish;
 mod python;
 mod reconcile;
 mod rows;
+pub mod sdk;
 mod store;
 
 pub use config::ControlConfig;

@@ -11,8 +11,8 @@ use std::{
 
 use tokio::process::Command;
 
-use super::{BuildFailure, Job, blocking, failed, log::Step, missing_file, script, sdk};
-use crate::launch::spec::build_uid;
+use super::{BuildFailure, Job, blocking, failed, log::Step, missing_file, script};
+use crate::{launch::spec::build_uid, sdk};
 
 /// Makes the environment and runs the script.
 pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
@@ -21,10 +21,9 @@ pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
     job.log.line(Step::Environment, &format!("making an environment of Python {}", job.app.python.version));
     make_venv(job, script.is_some()).await?;
     let site_packages = site_packages(job);
-    let files = blocking(move || sdk::install(&site_packages))
+    blocking(move || sdk::unpack(&site_packages))
         .await?
         .map_err(|e| failed(Step::Environment, format!("cannot put the SDK into the environment: {e}")))?;
-    tracing::debug!(files, "the SDK is in the environment");
     if let Some(script) = script {
         own(job, Owner::Script).await?;
         let result = script::run(job, &script).await;
