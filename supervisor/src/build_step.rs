@@ -42,6 +42,8 @@ const EXIT_TIMED_OUT: u8 = 124;
 const EXIT_NOT_STARTED: u8 = 125;
 /// How often we look whether our starter is still there.
 const STARTER_LOOK_MS: u16 = 500;
+/// Looks, a millisecond apart, at a group whose processes are ending.
+const GROUP_LOOKS_MAX: u32 = 1_000;
 
 /// Why a step could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +83,7 @@ fn step() -> Result<u8, StepError> {
     if let Confinement::Available { .. } = spec.confinement {
         // What is missing is no reason to fail a build: its deployment reports the same.
         let _ = namespaces::enter();
-        (groups, _) = Groups::create(&format!("build-{}", std::process::id()), &spec.resources);
+        (groups, _) = Groups::create("build", std::process::id(), &spec.resources);
         group = groups.as_ref().and_then(|groups| groups.group("step").ok());
     }
     // SAFETY: this process has one thread (checked above), so the child may use all of the library.
@@ -92,7 +94,7 @@ fn step() -> Result<u8, StepError> {
     let pidfd = sys::pidfd_open(init).map_err(at("watch the step"))?;
     let code = watch(&spec, init, &Process::new(init, pidfd), group.as_ref());
     if let Some(group) = &group {
-        group.kill();
+        end_group(group);
     }
     if let Some(groups) = &groups {
         groups.remove();
@@ -153,6 +155,17 @@ fn watch(spec: &BuildStepSpec, init: Pid, process: &Process, group: Option<&Grou
     }
     let status = waitpid(init, None).map_err(at("wait for the step"))?;
     Ok(if is_timed_out { EXIT_TIMED_OUT } else { exit_code(status) })
+}
+
+/// Init has taken its namespace along; without one, what has daemonized is ended here.
+fn end_group(group: &Group) {
+    for _ in 0..GROUP_LOOKS_MAX {
+        group.kill();
+        if group.remove() {
+            return;
+        }
+        let _ = poll(&mut [], PollTimeout::from(1_u8));
+    }
 }
 
 fn exit_code(status: WaitStatus) -> u8 {

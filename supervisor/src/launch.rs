@@ -106,7 +106,7 @@ pub(crate) fn launch(run_dir: &Path) -> Result<ExitCode, LaunchError> {
         }
         ForkResult::Child => {
             drop(word);
-            Ok(become_supervisor(Start { run_dir, spec, outside, namespaces, _lock: lock }, File::from(say)))
+            Ok(become_supervisor(Start { run_dir, spec, outside, namespaces }, &lock, File::from(say)))
         }
     }
 }
@@ -117,8 +117,6 @@ struct Start {
     spec: DeploymentSpec,
     outside: Outside,
     namespaces: Namespaces,
-    /// The kernel lets it go when the last process that holds it ends.
-    _lock: File,
 }
 
 fn hold(run_dir: &Path) -> Result<File, LaunchError> {
@@ -160,7 +158,8 @@ fn hear(word: OwnedFd) -> Result<ExitCode, LaunchError> {
     }))
 }
 
-fn become_supervisor(start: Start, mut say: File) -> ExitCode {
+/// Runs to its end. The lock is held for as long: the kernel lets it go when the last process that holds it ends.
+fn become_supervisor(start: Start, _lock: &File, mut say: File) -> ExitCode {
     let result = establish(start).and_then(|(house, signals)| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -193,7 +192,12 @@ fn establish(start: Start) -> Result<(Establishment, OwnedFd), LaunchError> {
     if let Confinement::Available { .. } = spec.confinement {
         let staging = Path::new(STAGING_DIR);
         fs::create_dir_all(staging).map_err(file_at("make", staging))?;
-        let (made, refused) = Groups::create(&group_name(&spec), &spec.resources);
+        let own_pid = procfs::own_pid().map_or_else(std::process::id, |pid| pid.0);
+        let owner = group_name(&spec);
+        let (made, refused) = Groups::create(&owner, own_pid, &spec.resources);
+        if let Some(groups) = &made {
+            groups.remove_left(&owner);
+        }
         missing.extend(refused);
         groups = made;
     }
@@ -219,12 +223,9 @@ fn establish(start: Start) -> Result<(Establishment, OwnedFd), LaunchError> {
     Ok((house, signals))
 }
 
-/// Short enough to read in a path, and another for each supervisor.
+/// Short enough to read in a path.
 fn group_name(spec: &DeploymentSpec) -> String {
-    let short: String =
-        spec.deployment.as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    let pid = procfs::own_pid().map_or_else(std::process::id, |pid| pid.0);
-    format!("{short}-{pid}")
+    spec.deployment.as_str().chars().filter(char::is_ascii_alphanumeric).take(12).collect()
 }
 
 /// Nothing of the starter's is held on to: not its terminal, not its pipes.

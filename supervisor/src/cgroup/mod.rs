@@ -49,10 +49,10 @@ pub(crate) struct Group {
 }
 
 impl Groups {
-    /// Makes what can be made; names what cannot.
-    pub(crate) fn create(deployment: &str, resources: &Resources) -> (Option<Self>, Vec<String>) {
+    /// Makes what can be made; names what cannot. The name is the owner's and the process's that makes them.
+    pub(crate) fn create(owner: &str, pid: u32, resources: &Resources) -> (Option<Self>, Vec<String>) {
         match Hierarchies::of_this_process() {
-            Ok(hierarchies) => Self::create_in(&hierarchies, deployment, resources),
+            Ok(hierarchies) => Self::create_in(&hierarchies, &format!("{owner}-{pid}"), resources),
             Err(error) => (None, vec![format!("cgroup: {error}")]),
         }
     }
@@ -96,6 +96,20 @@ impl Groups {
         (is_any.then_some(Self { version, parents }), missing)
     }
 
+    /// Removes what earlier processes of the same owner, killed, have left. Only for an owner with one at a time.
+    pub(crate) fn remove_left(&self, owner: &str) {
+        let begin = format!("{owner}-");
+        for parent in &self.parents {
+            for dir in folders(parent.dir.parent().unwrap_or(&parent.dir)) {
+                let is_left = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&begin));
+                if is_left && dir != parent.dir {
+                    folders(&dir).into_iter().for_each(remove_quietly);
+                    remove_quietly(dir);
+                }
+            }
+        }
+    }
+
     /// 1 or 2.
     pub(crate) fn version(&self) -> u8 {
         self.version
@@ -128,17 +142,13 @@ impl Groups {
     /// Removes the deployment's folders; the groups in them must be gone.
     pub(crate) fn remove(&self) {
         for parent in &self.parents {
-            if let Ok(entries) = fs::read_dir(&parent.dir) {
-                for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-                    let _ = fs::remove_dir(entry.path());
-                }
-            }
+            folders(&parent.dir).into_iter().for_each(remove_quietly);
             if let Err(error) = fs::remove_dir(&parent.dir) {
                 tracing::warn!(dir = %parent.dir.display(), %error, "a cgroup stays behind");
             }
             if let Some(shared) = parent.dir.parent() {
                 // Another deployment's groups may still be in it.
-                let _ = fs::remove_dir(shared);
+                remove_quietly(shared.to_owned());
             }
         }
     }
@@ -199,6 +209,18 @@ impl Group {
             Err(error) if error.kind() != io::ErrorKind::NotFound => false,
             _ => gone,
         })
+    }
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// One that is in use stays.
+fn remove_quietly(dir: PathBuf) {
+    if let Err(error) = fs::remove_dir(&dir) {
+        tracing::debug!(dir = %dir.display(), %error, "a cgroup stays");
     }
 }
 

@@ -1,0 +1,304 @@
+//! What holds user code in: the report is compared with the kernel's own words, and user code tries to get out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod harness;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use harness::{Deployment, SECRET, UID, client::Client, is_root, status_of};
+use millgate_contract::spec::Confinement;
+
+/// Tries to read files, to write files and to reach sockets; answers what it came to.
+const PROWLER: &str = r#"
+import os, socket
+
+def outcome(act):
+    try:
+        return act() or "done"
+    except Exception as error:
+        return "denied: " + type(error).__name__
+
+def read(path):
+    with open(path, "rb") as file:
+        return "read: " + file.read(200).decode("utf-8", "replace")
+
+def write(path):
+    with open(path, "w") as file:
+        file.write("x")
+
+def connect(path):
+    socket.socket(socket.AF_UNIX).connect(path)
+
+def function(args):
+    acts = {"read": read, "write": write, "connect": connect, "list": lambda path: "read: " + str(os.listdir(path))}
+    return {what: {path: outcome(lambda: acts[what](path)) for path in paths} for what, paths in args.items()}
+"#;
+
+fn assert_denied(answer: &serde_json::Value) -> usize {
+    let outcomes: Vec<(&String, &serde_json::Value)> =
+        answer.as_object().unwrap().values().flat_map(|of| of.as_object().unwrap()).collect();
+    for (path, outcome) in &outcomes {
+        assert!(outcome.as_str().unwrap().starts_with("denied"), "`{path}`: {outcome}");
+    }
+    outcomes.len()
+}
+
+#[test]
+fn the_report_is_what_the_kernel_says() {
+    let (_deployment, client) = Deployment::serving(PROWLER, |_| {});
+    let (report, pid) = (&client.isolation, client.pid_in(0));
+    let namespace = |pid: &str, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    let has_left = |kind: &str| namespace(&pid.to_string(), kind) != namespace("self", kind);
+    assert_eq!(report.mount_namespace, has_left("mnt"));
+    assert_eq!(report.pid_namespace, has_left("pid"));
+    assert_eq!(report.user_namespace, has_left("user"));
+    let uid: u32 = status_of(pid, "Uid").split_whitespace().next().unwrap().parse().unwrap();
+    assert_eq!(report.uid, Some(uid).filter(|uid| *uid != nix::unistd::geteuid().as_raw()));
+    assert_eq!(report.no_new_privileges, status_of(pid, "NoNewPrivs") == "1");
+    assert_eq!(report.seccomp, status_of(pid, "Seccomp") != "0");
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert_eq!(report.cgroup_version != 0, groups.contains("/millgate/"));
+    if is_root() {
+        assert_eq!(uid, UID);
+        assert_eq!(status_of(pid, "CapEff"), "0000000000000000");
+        assert_eq!(status_of(pid, "CapBnd"), "0000000000000000");
+        assert_eq!(status_of(pid, "Groups"), "");
+    }
+}
+
+#[test]
+fn the_limits_of_a_replica_are_those_of_its_spec() {
+    let (deployment, client) = Deployment::serving(PROWLER, |_| {});
+    if client.isolation.cgroup_version != 1 {
+        assert!(client.isolation.cgroup_version == 2 || has_missing(&client, "cgroup"));
+        return;
+    }
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", client.pid_in(0))).unwrap();
+    for (controller, file, value) in [
+        ("memory", "memory.limit_in_bytes", deployment.spec.resources.memory_bytes),
+        ("pids", "pids.max", u64::from(deployment.spec.resources.processes_max)),
+        ("cpu", "cpu.shares", 512),
+    ] {
+        let path = groups.lines().find_map(|line| line.split_once(&format!(":{controller}:"))).unwrap().1;
+        let file = Path::new("/sys/fs/cgroup").join(controller).join(path.trim_start_matches('/')).join(file);
+        assert_eq!(fs::read_to_string(file).unwrap().trim(), value.to_string());
+    }
+}
+
+fn has_missing(client: &Client, name: &str) -> bool {
+    client.isolation.missing.iter().any(|one| one.starts_with(name))
+}
+
+#[test]
+fn user_code_reaches_nothing_of_the_host() {
+    let (deployment, client) = Deployment::serving(PROWLER, |_| {});
+    let (dir, run) = (deployment.dir.path(), &deployment.run_dir);
+    let shown = |path: &Path| path.to_str().unwrap().to_owned();
+    let root = &deployment.spec.function.root;
+    let request = serde_json::json!({
+        "read": [
+            shown(&dir.join("secret")), shown(&run.join("spec.json")), shown(&run.join("supervisor.log")),
+            "/proc/1/environ", "/proc/1/root/etc/passwd", "/proc/1/mem", "/proc/1/cwd/spec.json",
+            format!("/proc/{}/environ", client.pid), "/etc/shadow", "/dev/sda", "/dev/vda", "/dev/mem",
+            "/proc/kcore", "/proc/self/cwd/../../../secret",
+        ],
+        "list": ["/proc/1/fd", shown(run), "/home/root", "/sys/fs/cgroup", "/sys/kernel"],
+        "write": [
+            "/x", "/etc/x", "/usr/x", "/home/cdsw/x", "/dev/x", "/proc/sys/kernel/hostname", "/var/x", "/home/x",
+            shown(&root.join("x")), shown(&root.join("function.py")), "/proc/1/oom_score_adj",
+        ],
+        "connect": [shown(&run.join("control.sock")), shown(&run.join("s0.sock"))],
+    });
+    let answer = deployment.gateway(0).value(&request.to_string());
+    assert_eq!(assert_denied(&answer), 32);
+    assert_eq!(fs::read_to_string(dir.join("secret")).unwrap(), SECRET);
+}
+
+#[test]
+fn user_code_finds_what_it_needs() {
+    let (deployment, _client) = Deployment::serving(PROWLER, |_| {});
+    let own = deployment.spec.function.root.join("function.py");
+    let request = serde_json::json!({
+        "read": [own.to_str().unwrap(), "/home/cdsw/function.py", "/proc/self/status", "/proc/meminfo",
+                 "/dev/urandom", "/etc/passwd", "/etc/hosts", "/sys/devices/system/cpu/online"],
+        "write": ["/tmp/x", "/var/tmp/y", "/dev/shm/z", "/dev/null"],
+    });
+    let answer = deployment.gateway(0).value(&request.to_string());
+    for of in answer.as_object().unwrap().values() {
+        for (path, outcome) in of.as_object().unwrap() {
+            assert!(!outcome.as_str().unwrap().starts_with("denied"), "`{path}`: {outcome}");
+        }
+    }
+    assert!(!Path::new("/tmp/x").exists(), "the host's `/tmp` is another one");
+}
+
+#[test]
+fn user_code_has_the_environment_of_the_spec_and_no_descriptor_of_ours() {
+    let (deployment, _client) = Deployment::serving(
+        "
+import os
+def function(args):
+    return {'environment': dict(os.environ), 'open': [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')
+            if os.path.exists(f'/proc/self/fd/{fd}')], 'user': os.path.expanduser('~'), 'cwd': os.getcwd()}
+",
+        |spec| drop(spec.environment.insert("GREETING".into(), "hello".into())),
+    );
+    let answer = deployment.gateway(0).value("{}");
+    let environment = answer["environment"].as_object().unwrap();
+    for (name, value) in &deployment.spec.environment {
+        assert_eq!(environment[name], *value);
+    }
+    assert!(!environment.contains_key("CARGO_MANIFEST_DIR"));
+    assert_eq!(answer["cwd"], deployment.spec.function.root.to_str().unwrap());
+    for path in answer["open"].as_array().unwrap() {
+        assert!(!path.as_str().unwrap().contains("/run/1"), "{path}");
+    }
+}
+
+#[test]
+fn one_replica_cannot_signal_the_supervisor() {
+    let (deployment, mut client) = Deployment::serving(
+        "
+import os, signal
+def function(args):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGSTOP):
+        try:
+            os.kill(1, number)
+        except OSError:
+            pass
+    return 1
+",
+        |_| {},
+    );
+    assert_eq!(deployment.gateway(0).value("{}"), 1);
+    let (replica, pid) = (client.replica(0), client.pid_in(0));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    client.until_replaced(0, &replica);
+    assert_eq!(client.deployment.as_ref().unwrap().phase, millgate_contract::supervision::Phase::Serving);
+}
+
+#[test]
+fn a_fork_bomb_ends_with_its_replica() {
+    let (deployment, mut client) = Deployment::serving(
+        "
+import os
+def function(args):
+    while True:
+        try:
+            if os.fork() == 0:
+                while True:
+                    try:
+                        os.fork()
+                    except OSError:
+                        pass
+        except OSError:
+            pass
+",
+        |spec| spec.resources.processes_max = 32,
+    );
+    let replica = client.replica(0);
+    let mut gateway = deployment.gateway(0);
+    gateway.send("{}");
+    gateway.accepted();
+    client.expired(0, &replica);
+    client.until_dead(&replica);
+    client.until_replaced(0, &replica);
+    let parent = client.pid.to_string();
+    harness::until("only template and replica are left", || {
+        let of_namespace = |pid: &u32| {
+            let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+            harness::is_alive(*pid)
+                && namespace(&pid.to_string()).is_some_and(|one| Some(one) == namespace(&parent))
+        };
+        harness::processes_with("").iter().filter(|pid| of_namespace(pid)).count() == 3
+    });
+}
+
+#[test]
+fn in_the_open_nothing_is_claimed() {
+    let (deployment, client) = Deployment::serving("def function(args): return args", |spec| {
+        spec.confinement = Confinement::Open;
+    });
+    assert_eq!(deployment.gateway(0).value("5"), 5);
+    let report = &client.isolation;
+    assert!(!report.pid_namespace && !report.mount_namespace && !report.no_new_privileges);
+    assert_eq!((report.uid, report.cgroup_version), (None, 0));
+}
+
+/// Folders that others may not enter are covered for the unprivileged user by ones that lead to the same programs.
+const AS_NOBODY: &str = r#"
+set -e
+run="$1"; program="$2"; covered="$3"; shift 3
+if [ -n "$covered" ]; then
+    n=0
+    for path in "$@"; do n=$((n + 1)); mkdir -p "$run/../../kept/$n"; mount --bind "$path" "$run/../../kept/$n"; done
+    mount -t tmpfs -o mode=755 tmpfs "$covered"
+    n=0
+    for path in "$@"; do n=$((n + 1)); mkdir -p "$path"; mount --bind "$run/../../kept/$n" "$path"; done
+fi
+exec setpriv --reuid 65534 --regid 65534 --clear-groups "$program" "$run"
+"#;
+
+/// Starts the supervisor as a user without privileges.
+fn supervise_as_nobody(deployment: &Deployment) -> Output {
+    let program = harness::supervise_program();
+    let python = fs::canonicalize(&deployment.spec.function.python).unwrap();
+    let prefix = python.parent().and_then(Path::parent).unwrap().to_owned();
+    let built = program.parent().and_then(Path::parent).unwrap().to_owned();
+    let closed = closed_ancestor(&prefix);
+    let needed: Vec<PathBuf> = [prefix, built]
+        .into_iter()
+        .filter(|path| closed.as_ref().is_some_and(|top| path.starts_with(top)))
+        .collect();
+    Command::new("unshare")
+        .args(["--mount", "sh", "-c", AS_NOBODY, "sh"])
+        .arg(&deployment.run_dir)
+        .arg(&program)
+        .arg(closed.unwrap_or_default())
+        .args(needed)
+        .output()
+        .unwrap()
+}
+
+/// The outermost folder above `path` that others may not enter.
+fn closed_ancestor(path: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut ancestors: Vec<&Path> = path.ancestors().collect();
+    ancestors.reverse();
+    let is_closed = |path: &&&Path| fs::metadata(path).unwrap().permissions().mode() & 0o001 == 0;
+    ancestors.iter().find(is_closed).map(|path| path.to_path_buf())
+}
+
+#[test]
+fn without_privileges_what_can_be_had_is_had_and_the_rest_is_named() {
+    if !is_root() {
+        // Then every other test of this file is this one.
+        return;
+    }
+    let deployment = Deployment::files(PROWLER, |_| {});
+    let nobody = nix::unistd::Uid::from_raw(65_534);
+    nix::unistd::chown(&deployment.run_dir, Some(nobody), None).unwrap();
+    let output = supervise_as_nobody(&deployment);
+    assert!(output.status.success(), "{output:?}\n{}", deployment.supervisor_log());
+    let mut client = deployment.connect();
+    client.until_all_ready();
+    let report = &client.isolation;
+    assert_eq!(report.uid, None);
+    assert!(report.no_new_privileges);
+    assert!(report.cgroup_version != 0 || has_missing(&client, "cgroup"), "{report:?}");
+    assert!(report.user_namespace || has_missing(&client, "user namespace"), "{report:?}");
+    assert!(report.pid_namespace || has_missing(&client, "PID namespace"), "{report:?}");
+    assert!(report.mount_namespace || has_missing(&client, "root of its own"), "{report:?}");
+    let request =
+        serde_json::json!({ "read": ["/proc/1/environ", "/proc/1/root/etc/passwd", "/etc/shadow"] });
+    assert_denied(&deployment.gateway(0).value(&request.to_string()));
+    let replica = client.replica(0);
+    let pid = client.pid_in(0).cast_signed();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    client.until_replaced(0, &replica);
+}
