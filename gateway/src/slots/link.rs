@@ -6,8 +6,8 @@
 
 use std::{
     fs::File,
-    io,
-    os::fd::AsRawFd,
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -171,10 +171,23 @@ impl Link {
         self.stream.read_buf(&mut self.received).await
     }
 
-    /// Reads what has arrived and no more. True when there was something.
-    pub(crate) fn try_read(&mut self) -> bool {
-        self.received.reserve(READ_BYTES);
-        matches!(self.stream.try_read_buf(&mut self.received), Ok(1..))
+    /// Reads everything that has arrived. It asks the kernel itself: the runtime says "nothing there" until it has
+    /// been told otherwise, which may be after the supervisor's word, and a call would be tried again that has run.
+    pub(crate) fn read_arrived(&mut self) -> io::Result<()> {
+        let mut stream = std::os::unix::net::UnixStream::from(self.stream.as_fd().try_clone_to_owned()?);
+        let mut piece = [0; READ_BYTES];
+        // What is beyond any frame was written by nobody who answers calls.
+        while self.received.len() <= HEADER_BYTES + limits::FRAME_BYTES_MAX {
+            match stream.read(&mut piece) {
+                Ok(0) => break,
+                Ok(bytes) => self.received.extend_from_slice(&piece[..bytes]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// Back to the line, free for the next call.

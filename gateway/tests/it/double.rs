@@ -62,6 +62,8 @@ pub(crate) enum Act {
     Leave,
     /// Echoes twice.
     Twice,
+    /// Its process is said to be dead while the call is unaccepted.
+    DieUnaccepted,
     /// Writes `Accepted` and `Done`, and its process is said to be dead before anybody reads it.
     AnswerAndDie,
 }
@@ -80,6 +82,8 @@ struct State {
     acts: Mutex<VecDeque<Act>>,
     /// Requests in the order in which replicas read them.
     read: Mutex<Vec<String>>,
+    /// Requests that were accepted: user code may have run for them.
+    accepted: Mutex<Vec<String>>,
     calls: Mutex<Vec<Call>>,
     /// Replicas that have begun to read a call and will not go on.
     half_read: Mutex<Vec<ReplicaId>>,
@@ -110,6 +114,7 @@ impl Double {
             name: name.to_owned(),
             acts: Mutex::new(acts.into()),
             read: Mutex::default(),
+            accepted: Mutex::default(),
             calls: Mutex::default(),
             half_read: Mutex::default(),
             cancelled: Mutex::default(),
@@ -164,6 +169,11 @@ impl Double {
     /// Requests read so far.
     pub(crate) fn read(&self) -> Vec<String> {
         self.state.read.lock().unwrap().clone()
+    }
+
+    /// Requests accepted so far.
+    pub(crate) fn accepted(&self) -> Vec<String> {
+        self.state.accepted.lock().unwrap().clone()
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -284,10 +294,11 @@ async fn serve_connection(state: Arc<State>, slot: SlotIndex, mut stream: UnixSt
         if stream.read_u8().await.is_ok() {
             state.note(&state.half_read, hello.replica.clone());
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
     let mut role = Role::Calls;
-    while let Some(frame) = next_frame(&mut stream).await {
+    let mut connection = Connection { state: &state, hello, stream };
+    while let Some(frame) = next_frame(&mut connection.stream).await {
         match frame {
             Frame::Join(join) => role = join.role,
             Frame::Cancel(id) => {
@@ -298,8 +309,8 @@ async fn serve_connection(state: Arc<State>, slot: SlotIndex, mut stream: UnixSt
                 let id = call.id;
                 state.note(&state.calls, call);
                 let act = state.acts.lock().unwrap().pop_front().unwrap_or(Act::Echo);
-                state.note(&state.read, String::from_utf8(body.to_vec()).unwrap());
-                if perform(&state, &hello, &mut stream, id, body, act).await.is_none() {
+                state.note(&state.read, text(&body));
+                if connection.perform(id, body, act).await.is_none() {
                     return;
                 }
             }
@@ -308,67 +319,76 @@ async fn serve_connection(state: Arc<State>, slot: SlotIndex, mut stream: UnixSt
     }
 }
 
-/// `None` ends the connection.
-async fn perform(
-    state: &State,
-    hello: &Hello,
-    stream: &mut UnixStream,
-    id: CallId,
-    body: Bytes,
-    act: Act,
-) -> Option<()> {
-    let accepted = Frame::Accepted(id).encode();
-    let echo = done(id, Outcome::Ok, body);
-    match act {
-        Act::Echo => say(stream, &[accepted, Frame::Done(echo).encode()]).await,
-        Act::End(outcome, text) => {
-            say(stream, &[accepted, Frame::Done(done(id, outcome, text.into())).encode()]).await
+/// One connection of one replica.
+struct Connection<'a> {
+    state: &'a State,
+    hello: Hello,
+    stream: UnixStream,
+}
+
+impl Connection<'_> {
+    /// `None` ends the connection.
+    async fn perform(&mut self, id: CallId, body: Bytes, act: Act) -> Option<()> {
+        let echo = done(id, Outcome::Ok, body.clone());
+        match act {
+            Act::Refuse(reason) => return self.say(Frame::Refused(id, reason)).await,
+            Act::DropUnaccepted => return None,
+            Act::Silent => std::future::pending().await,
+            Act::DieUnaccepted => self.die().await,
+            Act::Unaccepted => return self.say(Frame::Done(echo)).await,
+            _ => {}
         }
-        Act::Predict { value, metrics } => {
-            let prediction = Done {
-                collects_metrics: true,
-                metrics: metrics.into(),
-                ..done(id, Outcome::Ok, value.into())
-            };
-            say(stream, &[accepted, Frame::Done(prediction).encode()]).await
-        }
-        Act::Hold(go) => {
-            say(stream, &[accepted]).await?;
-            go.notified().await;
-            say(stream, &[Frame::Done(echo).encode()]).await
-        }
-        Act::DropUnaccepted => None,
-        Act::DropAccepted => {
-            say(stream, &[accepted]).await;
-            None
-        }
-        Act::Silent => std::future::pending().await,
-        Act::SilentAccepted => {
-            say(stream, &[accepted]).await;
-            std::future::pending().await
-        }
-        Act::Refuse(reason) => say(stream, &[Frame::Refused(id, reason).encode()]).await,
-        Act::WrongId => {
-            let other = Frame::Done(Done { id: CallId(id.0 + 1), ..echo });
-            say(stream, &[accepted, other.encode()]).await;
-            std::future::pending().await
-        }
-        Act::Unaccepted => say(stream, &[Frame::Done(echo).encode()]).await,
-        Act::TooLarge => say(stream, &[accepted, Bytes::from_static(&[0xff; HEADER_BYTES])]).await,
-        Act::Leave => {
-            say(stream, &[accepted, Frame::Done(Done { is_leaving: true, ..echo }).encode()]).await;
-            None
-        }
-        Act::Twice => {
-            let twice = Frame::Done(echo).encode();
-            say(stream, &[accepted, twice.clone(), twice]).await
-        }
-        Act::AnswerAndDie => {
-            say(stream, &[accepted, Frame::Done(echo).encode()]).await;
-            let _ = state.words.send(report(hello.slot, SlotState::Dead, Some(hello.replica.clone())));
-            std::future::pending().await
+        self.state.note(&self.state.accepted, text(&body));
+        self.say(Frame::Accepted(id)).await?;
+        match act {
+            Act::End(outcome, text) => self.say(Frame::Done(done(id, outcome, text.into()))).await,
+            Act::Predict { value, metrics } => {
+                let value = done(id, Outcome::Ok, value.into());
+                self.say(Frame::Done(Done { collects_metrics: true, metrics: metrics.into(), ..value })).await
+            }
+            Act::Hold(go) => {
+                go.notified().await;
+                self.say(Frame::Done(echo)).await
+            }
+            Act::DropAccepted => None,
+            Act::SilentAccepted => std::future::pending().await,
+            Act::WrongId => {
+                self.say(Frame::Done(Done { id: CallId(id.0 + 1), ..echo })).await?;
+                std::future::pending().await
+            }
+            Act::TooLarge => self.stream.write_all(&[0xff; HEADER_BYTES]).await.ok(),
+            Act::Leave => {
+                self.say(Frame::Done(Done { is_leaving: true, ..echo })).await;
+                None
+            }
+            Act::Twice => {
+                self.say(Frame::Done(echo.clone())).await?;
+                self.say(Frame::Done(echo)).await
+            }
+            Act::AnswerAndDie => {
+                self.say(Frame::Done(echo)).await;
+                self.die().await
+            }
+            _ => self.say(Frame::Done(echo)).await,
         }
     }
+
+    async fn say(&mut self, frame: Frame) -> Option<()> {
+        self.stream.write_all(&frame.encode()).await.ok()
+    }
+
+    /// The supervisor says that the process is dead; its socket stays open, as a grandchild could keep it.
+    async fn die(&mut self) -> ! {
+        let dead = report(self.hello.slot, SlotState::Dead, Some(self.hello.replica.clone()));
+        let _ = self.state.words.send(dead);
+        loop {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn text(body: &[u8]) -> String {
+    String::from_utf8(body.to_vec()).unwrap()
 }
 
 fn done(id: CallId, outcome: Outcome, value: Bytes) -> Done {
@@ -381,13 +401,6 @@ fn done(id: CallId, outcome: Outcome, value: Bytes) -> Done {
         value,
         metrics: Bytes::new(),
     }
-}
-
-async fn say(stream: &mut UnixStream, frames: &[Bytes]) -> Option<()> {
-    for frame in frames {
-        stream.write_all(frame).await.ok()?;
-    }
-    Some(())
 }
 
 async fn next_frame(stream: &mut UnixStream) -> Option<Frame> {

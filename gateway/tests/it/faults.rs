@@ -1,5 +1,7 @@
 //! Replicas that fail. A call is tried again only where it is proven that it never started.
 
+use std::collections::HashSet;
+
 use millgate_contract::{frame::RefusalReason, supervision::ToSupervisor};
 use millgate_gateway::GatewayConfig;
 
@@ -168,4 +170,62 @@ async fn a_call_without_caller_still_ends_at_its_deadline() {
     drop(running);
     double.until(|d| expired(d) == 1).await;
     assert_eq!(house.call("2").await.status, 200);
+}
+
+/// A sequence without a pattern, the same in each run with the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+fn any_act(dice: &mut Dice) -> Act {
+    match dice.roll(16) {
+        0 => Act::Refuse(RefusalReason::Busy),
+        1 => Act::Refuse(RefusalReason::NotReady),
+        2 => Act::DieUnaccepted,
+        3 => Act::DropAccepted,
+        4 => Act::Leave,
+        5 => Act::Twice,
+        6 => Act::WrongId,
+        7 => Act::AnswerAndDie,
+        8 => Act::TooLarge,
+        _ => Act::Echo,
+    }
+}
+
+/// Whatever replicas and callers do: nothing runs twice, each answer is its caller's, no replica and no call is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_storm_of_faults_every_call_runs_at_most_once_and_gets_its_own_answer() {
+    for seed in 0..4 {
+        let mut dice = Dice(seed);
+        let acts = (0..300).map(|_| any_act(&mut dice)).collect();
+        let (house, double) = House::with_acts(3, acts).await;
+        let mut callers = Vec::new();
+        for number in 0..300_u32 {
+            let mut caller = house.begin(&number.to_string()).await;
+            if dice.roll(8) == 0 {
+                drop(caller);
+                continue;
+            }
+            callers.push(tokio::spawn(async move { (number, caller.answer().await) }));
+        }
+        for caller in callers {
+            let (number, answer) = caller.await.unwrap();
+            match answer.status {
+                200 => assert!(answer.body.contains(&format!("\"response\":{number},")), "{answer:?}"),
+                502 => {}
+                _ => panic!("seed {seed}: {answer:?}"),
+            }
+        }
+        let accepted = double.accepted();
+        let once: HashSet<_> = accepted.iter().collect();
+        assert_eq!(once.len(), accepted.len(), "seed {seed}: a call ran twice");
+        // Calm again: every slot serves.
+        house.until_figure(r#"millgate_slots_connected{model="m1",name="add"}"#, "3").await;
+        house.until_in_line(0).await;
+    }
 }

@@ -82,7 +82,7 @@ pub(crate) fn post(path: &str, headers: &[&str], body: &str) -> Vec<u8> {
 }
 
 pub(crate) fn request(method: &str, path: &str, headers: &[&str], body: &str) -> Vec<u8> {
-    let headers: String = headers.iter().map(|h| format!("{h}\r\n")).collect();
-    format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
-        .into_bytes()
+    let mut lines = vec![format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}", body.len())];
+    lines.extend(headers.iter().map(|header| (*header).to_owned()));
+    format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
 }
