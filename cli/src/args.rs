@@ -1,0 +1,202 @@
+//! The command line, as `clap` parses it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::env_vars;
+
+/// A Python function as a REST endpoint that production can lean on.
+#[derive(Debug, Parser)]
+#[command(name = "millgate", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// One JSON value on standard output, with the API's field names
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The server's address
+    #[arg(long, global = true, value_name = "URL", env = env_vars::SERVER, default_value = "http://127.0.0.1:8080")]
+    pub(crate) server: String,
+    /// A file with an API key: the form of `credentials.json`, or the key alone
+    #[arg(long, global = true, value_name = "FILE", env = env_vars::KEY_FILE)]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve everything in one process: gateway, control API, local replicas, embedded database
+    Serve(Serve),
+    /// Serve calls only, by the last good route snapshot
+    Gateway(Role),
+    /// Serve the control API only; replicas go on when it ends
+    Control(Role),
+    /// Serve one function here and now, reloading on change, with no server and no key
+    Run(Run),
+    /// Make a function of a Python file an endpoint, or bring its new version live
+    Deploy(Deploy),
+    /// Call a model once and print its answer
+    Call(Call),
+    /// Call a model with its example
+    Test(Model),
+    /// List models
+    List,
+    /// Show one model: its keys, build, deployment and replicas
+    Show(Model),
+    /// Print what a model's replicas print
+    Logs(Logs),
+    /// Stop a model; its calls are answered with 503 until it is deployed again
+    Stop(Model),
+    /// Stop a model and delete it with its builds
+    Delete(Model),
+    /// Manage API keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Run one deployment's processes (started by the launcher)
+    #[command(hide = true)]
+    Supervise { run_dir: PathBuf },
+    /// Run one build step, described on standard input (started by the builder)
+    #[command(hide = true)]
+    BuildStep,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) role: Role,
+}
+
+/// What `serve`, `gateway` and `control` share.
+#[derive(Debug, Args)]
+pub(crate) struct Role {
+    /// A TOML file with these settings
+    #[arg(long, value_name = "FILE", env = env_vars::CONFIG)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the server keeps everything
+    #[arg(long, value_name = "DIR", env = env_vars::DATA_DIR)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where calls, the API and the dashboard are served
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where `/live`, `/ready` and `/metrics` are served
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+}
+
+/// `FILE:FUNCTION`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) file: PathBuf,
+    pub(crate) function: String,
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.rsplit_once(':') {
+            Some((file, function)) if !file.is_empty() && !function.is_empty() => {
+                Ok(Self { file: file.into(), function: function.to_owned() })
+            }
+            _ => Err("expected FILE:FUNCTION, as in `predict.py:predict`".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The Python file and the function in it, as in `predict.py:predict`
+    #[arg(value_name = "FILE:FUNCTION")]
+    pub(crate) target: Target,
+    /// Where it is served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+    /// How many replicas
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=199))]
+    pub(crate) replicas: u16,
+    /// The folder the function's imports and files are relative to; the file's own unless given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The Python file and the function in it, as in `predict.py:predict`
+    #[arg(value_name = "FILE:FUNCTION")]
+    pub(crate) target: Target,
+    /// The model's name; the file's unless given
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The folder that is deployed; the file's own unless given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) project: Option<PathBuf>,
+    /// How many replicas
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=199))]
+    pub(crate) replicas: u16,
+    /// Cores of each replica
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) cpu: f64,
+    /// Memory of each replica, in GB
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) memory: f64,
+    /// An environment variable of the deployment; repeat for more
+    #[arg(long, value_name = "K=V", value_parser = parse_variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// An example request as JSON: called before the build counts as built, and by `millgate test`
+    #[arg(long, value_name = "JSON")]
+    pub(crate) example: Option<String>,
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// The model's name
+    pub(crate) model: String,
+    /// The request, as JSON
+    pub(crate) request: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Model {
+    /// The model's name
+    pub(crate) model: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The model's name
+    pub(crate) model: String,
+    /// Go on printing as lines come
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Create an API key; it is shown only this once
+    Create {
+        /// Whose key; your own unless given
+        #[arg(long)]
+        user: Option<String>,
+        /// When it ends, as in `2027-01-31` or RFC 3339; the administrator's default unless given
+        #[arg(long, value_name = "DATE")]
+        expires: Option<String>,
+        /// A note to recognise it by
+        #[arg(long, default_value = "")]
+        comment: String,
+    },
+}

@@ -1,0 +1,188 @@
+//! `millgate deploy`: source → project → model → build → deployment, following each as it goes, then the command
+//! that calls it. A second run is a new build, live when its replicas are ready.
+
+use serde_json::{Value, json};
+
+use super::lookup::{self, Found, text};
+use crate::{
+    args::{Deploy, Global},
+    client::Client,
+    failure::Failure,
+    source::Source,
+    terminal::{self, Steps},
+};
+
+/// Runs it.
+pub(crate) fn deploy(global: &Global, args: &Deploy) -> Result<(), Failure> {
+    let example = args.example.as_deref().map(parse_example).transpose()?;
+    let source = Source::find(&args.target, args.project.as_deref())?;
+    let client = Client::open(global)?;
+    let mut steps = Steps::new();
+
+    let archive = source.pack()?;
+    let project = ensure_project(&client, &source.project_name())?;
+    let summary = format!("{} files, {}", archive.files, terminal::bytes(archive.bytes));
+    client.put_source(&format!("/api/v2/projects/{project}/source"), archive.tar)?;
+    steps.done("source", &summary);
+
+    let name = args.name.clone().unwrap_or_else(|| default_name(&source.file));
+    let found = match lookup::model_in(&client, &project, &name)? {
+        Some(found) => found,
+        None => create_model(&client, &project, &name)?,
+    };
+    let build =
+        client.post(&format!("{}/builds", found.path), &build_request(args, &source, example.as_ref()))?;
+    let build_path = format!("{}/builds/{}", found.path, text(&build["id"]));
+    follow_build(&client, &build_path, &mut steps)?;
+    let deployment = follow_deployment(&client, &build_path, &mut steps)?;
+    if global.json {
+        println!("{}", json!({"model": found.model, "build": build, "deployment": deployment}));
+        return Ok(());
+    }
+    println!(
+        "Model `{}` is live: build {}, deployment {}. Call it:\n\n{}\n",
+        found.name(),
+        build["build_number"],
+        deployment["deployment_number"],
+        call_command(&client, &found, example)?,
+    );
+    Ok(())
+}
+
+fn parse_example(json: &str) -> Result<Value, Failure> {
+    serde_json::from_str(json).map_err(|cause| {
+        Failure::usage(format!("`--example` is not JSON: {cause}"))
+            .hint(r#"quote it, as in --example '{"a": 3}'"#)
+    })
+}
+
+fn default_name(file: &str) -> String {
+    let stem = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".py");
+    stem.replace('_', "-")
+}
+
+fn ensure_project(client: &Client, name: &str) -> Result<String, Failure> {
+    let all = client.list("/api/v2/projects", "projects", Some(&json!({"name": name})))?;
+    if let Some(project) = all.iter().find(|p| text(&p["name"]) == name) {
+        return Ok(text(&project["id"]).to_owned());
+    }
+    let project = client
+        .post("/api/v2/projects", &json!({"name": name, "template": "local", "visibility": "private"}))?;
+    Ok(text(&project["id"]).to_owned())
+}
+
+fn create_model(client: &Client, project: &str, name: &str) -> Result<Found, Failure> {
+    let body = json!({"project_id": project, "name": name, "description": ""});
+    client.post(&format!("/api/v2/projects/{project}/models"), &body)?;
+    lookup::model_in(client, project, name)?
+        .ok_or_else(|| Failure::new(format!("model `{name}` was created and is gone again")))
+}
+
+fn build_request(args: &Deploy, source: &Source, example: Option<&Value>) -> Value {
+    let environment: serde_json::Map<String, Value> =
+        args.env.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
+    let mut request = json!({
+        "file_path": source.file,
+        "function_name": args.target.function,
+        "kernel": "Python 3",
+        "auto_deploy_model": true,
+        "auto_deployment_config": {
+            "cpu": args.cpu,
+            "memory": args.memory,
+            "replicas": args.replicas,
+            "environment": environment,
+        },
+    });
+    if let Some(example) = example {
+        request["example_request"] = example.clone();
+    }
+    request
+}
+
+/// Prints the build's log as it grows; fails as the build fails.
+fn follow_build(client: &Client, build_path: &str, steps: &mut Steps) -> Result<(), Failure> {
+    let mut step = String::new();
+    let mut last = String::new();
+    client.events(&format!("{build_path}/log?follow=true"), |data| {
+        let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
+        let (now, line) = (text(&event["step"]), text(&event["text"]));
+        if now != step && !step.is_empty() {
+            steps.done(&step, &last);
+            last.clear();
+        } else if !last.is_empty() {
+            steps.line(&step, &last);
+        }
+        now.clone_into(&mut step);
+        line.clone_into(&mut last);
+        true
+    })?;
+    let build = loop {
+        let build = client.get(build_path)?;
+        match text(&build["status"]) {
+            "built" | "build failed" => break build,
+            _ => super::pause(),
+        }
+    };
+    if text(&build["status"]) == "built" {
+        steps.done(&step, &last);
+        return Ok(());
+    }
+    steps.line(&step, &last);
+    let reason = text(&build["failure_reason"]);
+    let reason = if reason.is_empty() { last.as_str() } else { reason };
+    Err(Failure::new(format!("the build failed: {reason}"))
+        .hint("mend it and deploy again; what was deployed before goes on serving"))
+}
+
+fn follow_deployment(client: &Client, build_path: &str, steps: &mut Steps) -> Result<Value, Failure> {
+    let path = format!("{build_path}/deployments");
+    loop {
+        let Some(deployment) = client.list(&path, "model_deployments", None)?.pop() else {
+            return Err(Failure::new("the build is done but was not deployed"));
+        };
+        match text(&deployment["status"]) {
+            "deployed" => {
+                let replicas = &deployment["replicas"];
+                steps.done("replicas", &format!("{replicas} of {replicas} ready"));
+                return Ok(deployment);
+            }
+            "failed" | "stopped" | "stopping" => {
+                return Err(Failure::new(format!(
+                    "the deployment is {}: {}",
+                    text(&deployment["status"]),
+                    text(&deployment["failure_reason"])
+                ))
+                .hint("`millgate logs` shows what it printed; what was deployed before goes on serving"));
+            }
+            _ => super::pause(),
+        }
+    }
+}
+
+/// A `curl` to paste, with the key read from where this program reads it.
+fn call_command(client: &Client, found: &Found, example: Option<Value>) -> Result<String, Failure> {
+    let body = json!({"accessKey": found.access_key()?, "request": example.unwrap_or_else(|| json!({}))});
+    Ok(format!(
+        "  curl {}/model \\\n    -H 'Content-Type: application/json' \\\n    -H \"Authorization: Bearer {}\" \\\n    -d '{}'",
+        client.server(),
+        client.key_in_shell(),
+        body.to_string().replace('\'', r"'\''"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_after_its_file() {
+        assert_eq!(default_name("src/add_numbers.py"), "add-numbers");
+    }
+
+    #[test]
+    fn an_example_that_is_not_json_is_a_usage_error_with_a_hint() {
+        let failure = parse_example("{a: 1}").unwrap_err();
+        assert_eq!(failure.code, crate::failure::ExitCode::Usage);
+        assert!(failure.to_string().contains("hint:"));
+    }
+}

@@ -1,0 +1,21 @@
+//! One file per command. Each takes the parsed arguments and a client, prints, and returns success or a failure;
+//! none of them knows how another works.
+
+pub(crate) mod call;
+pub(crate) mod delete;
+pub(crate) mod deploy;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod lookup;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod stop;
+
+use std::time::Duration;
+
+/// Between two looks at something the API has no stream for.
+#[expect(clippy::disallowed_methods, reason = "a command has one thread and nothing else to do")]
+pub(crate) fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}

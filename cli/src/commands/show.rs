@@ -1,0 +1,64 @@
+//! `millgate show`.
+
+use serde_json::{Value, json};
+
+use super::lookup::{self, text};
+use crate::{args::Global, client::Client, failure::Failure, terminal};
+
+/// Prints one model with its newest build, deployment and replicas.
+pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
+    let client = Client::open(global)?;
+    let found = lookup::model(&client, name)?;
+    let build = found.builds(&client)?.pop().unwrap_or(Value::Null);
+    let deployment = found.newest_deployment(&client)?;
+    let replicas = match &deployment {
+        Some((_, path)) => client.list(&format!("{path}/replicas"), "replicas", None)?,
+        None => Vec::new(),
+    };
+    let deployment = deployment.map_or(Value::Null, |(d, _)| d);
+    if global.json {
+        let mut model = found.model;
+        model["latest_build"] = build;
+        model["latest_deployment"] = deployment;
+        model["replicas"] = json!(replicas);
+        println!("{model}");
+        return Ok(());
+    }
+    let model = &found.model;
+    let authentication = if model["auth_enabled"] == true { "an API key" } else { "no API key" };
+    println!("{} in project {}", found.name(), text(&model["project"]["name"]));
+    println!("  access key   {} (calls need {authentication})", text(&model["access_key"]));
+    if !build.is_null() {
+        println!(
+            "  build        {}: {} ({}:{})",
+            build["build_number"],
+            text(&build["status"]),
+            text(&build["file_path"]),
+            text(&build["function_name"])
+        );
+    }
+    if !deployment.is_null() {
+        println!(
+            "  deployment   {}: {} {}",
+            deployment["deployment_number"],
+            text(&deployment["status"]),
+            text(&deployment["failure_reason"])
+        );
+    }
+    if !replicas.is_empty() {
+        let rows: Vec<Vec<String>> = replicas
+            .iter()
+            .map(|r| {
+                vec![
+                    r["slot"].to_string(),
+                    text(&r["state"]).to_owned(),
+                    r["pid"].to_string(),
+                    text(&r["replica"]).to_owned(),
+                    r["starts"].to_string(),
+                ]
+            })
+            .collect();
+        println!("\n{}", terminal::table(&["SLOT", "STATE", "PID", "REPLICA", "STARTS"], &rows));
+    }
+    Ok(())
+}
