@@ -51,12 +51,11 @@ impl Graveyard {
     }
 
     fn bury_group(&mut self, group: Option<Group>) {
-        if let Some(group) = group {
-            group.kill();
-            if !group.remove() {
-                self.groups.push(group);
-                self.swept_at.get_or_insert_with(Instant::now);
-            }
+        let Some(group) = group.filter(|group| !group.remove()) else { return };
+        group.kill();
+        if !group.remove() {
+            self.groups.push(group);
+            self.swept_at.get_or_insert_with(Instant::now);
         }
     }
 

@@ -105,7 +105,8 @@ pub(crate) struct Conductor {
     /// What holds user code in: a fact since the first template.
     isolation: Isolation,
     peers: Peers,
-    alone_since: Option<Instant>,
+    /// What the plan knows of them.
+    has_peers: bool,
     happenings: mpsc::Receiver<Happening>,
     sender: mpsc::Sender<Happening>,
     groups_made: u64,
@@ -131,7 +132,7 @@ impl Conductor {
             replicas: BTreeMap::new(),
             graveyard: Graveyard::default(),
             peers: Peers::default(),
-            alone_since: Some(Instant::now()),
+            has_peers: false,
             happenings,
             sender,
             groups_made: 0,
@@ -159,19 +160,13 @@ impl Conductor {
                 () = sleep_until(due) => Some(Event::Due),
             };
             self.graveyard.sweep();
-            self.count_peers();
-            if self
-                .alone_since
-                .is_some_and(|since| since.elapsed().as_millis() >= u128::from(limits::UNCLAIMED_MS_MAX))
-            {
-                self.house.log.note(None, "nobody has claimed this deployment for an hour: it ends");
-                self.alone_since = None;
-                let actions =
-                    self.plan.handle(self.now_ms(), Event::Stop { grace_ms: limits::SIGNAL_GRACE_MS });
-                is_finished |= self.carry_out(actions);
-            }
             if let Some(event) = event {
                 let actions = self.plan.handle(self.now_ms(), event);
+                is_finished |= self.carry_out(actions);
+            }
+            if self.has_peers == self.peers.is_empty() {
+                self.has_peers = !self.has_peers;
+                let actions = self.plan.handle(self.now_ms(), Event::Peers { is_any: self.has_peers });
                 is_finished |= self.carry_out(actions);
             }
         }
@@ -184,8 +179,7 @@ impl Conductor {
 
     fn next_due(&self) -> Option<Instant> {
         let plan = self.plan.deadline_ms().map(|at_ms| self.began + Duration::from_millis(at_ms));
-        let alone = self.alone_since.map(|since| since + Duration::from_millis(limits::UNCLAIMED_MS_MAX));
-        plan.into_iter().chain(alone).chain(self.graveyard.next_sweep()).min()
+        plan.into_iter().chain(self.graveyard.next_sweep()).min()
     }
 
     // In: what happened, as the plan understands it.
@@ -455,14 +449,6 @@ impl Conductor {
             .chain(self.plan.slot_reports().map(FromSupervisor::Slot))
             .chain([deployment])
             .collect()
-    }
-
-    fn count_peers(&mut self) {
-        if self.peers.is_empty() {
-            self.alone_since.get_or_insert_with(Instant::now);
-        } else {
-            self.alone_since = None;
-        }
     }
 
     /// Kills what is left, waits for it, removes the groups, lets the peers hear the last words.

@@ -22,6 +22,8 @@ use self::hierarchy::Hierarchies;
 
 /// Rounds of killing every member where the kernel cannot kill a group at once.
 const KILL_ROUNDS_MAX: u32 = 64;
+/// Attempts at a folder whose parent others remove.
+const MAKE_AGAIN_MAX: u32 = 8;
 /// Looks at a group that is being frozen before it is killed as it is.
 const FREEZE_LOOKS_MAX: u32 = 1_000;
 
@@ -70,7 +72,7 @@ impl Groups {
                 let made =
                     hierarchies.v1.get(controller).ok_or(io::ErrorKind::NotFound.into()).and_then(|own| {
                         let dir = own.join("millgate").join(deployment);
-                        fs::create_dir_all(&dir).map(|()| dir)
+                        make_folder(&dir).map(|()| dir)
                     });
                 match made {
                     Ok(dir) => parents.push(Parent { dir, is_freezer: controller == "freezer", settings }),
@@ -81,7 +83,7 @@ impl Groups {
             match hierarchies.delegate_v2() {
                 Ok(base) => {
                     let dir = base.join("millgate").join(deployment);
-                    match fs::create_dir_all(&dir).and_then(|()| hierarchy::enable_v2(&dir, &base)) {
+                    match make_folder(&dir).and_then(|()| hierarchy::enable_v2(&dir, &base)) {
                         Ok(()) => {
                             let settings = settings_v2(resources);
                             parents.push(Parent { dir, is_freezer: false, settings });
@@ -210,6 +212,18 @@ impl Group {
             _ => gone,
         })
     }
+}
+
+/// With those above it. One of them may just be removed by the last of another deployment: then it is made again.
+fn make_folder(dir: &Path) -> io::Result<()> {
+    let mut result = fs::create_dir_all(dir);
+    for _ in 0..MAKE_AGAIN_MAX {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => result = fs::create_dir_all(dir),
+            other => return other,
+        }
+    }
+    result
 }
 
 fn folders(dir: &Path) -> Vec<PathBuf> {

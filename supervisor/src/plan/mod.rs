@@ -7,6 +7,7 @@
 //! - a replica is forked only from a template that has imported;
 //! - after a stop nothing is started, and the end comes when the last process is gone.
 
+mod event;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use millgate_contract::{
     supervision::{DeploymentReport, Phase, SlotReport, StartMode},
 };
 
+pub(crate) use self::event::{Action, Event};
 use self::templates::Templates;
 pub(crate) use crate::slot::TemplateId;
 use crate::{
@@ -25,62 +27,6 @@ use crate::{
     names::Names,
     slot::{Slot, Stage},
 };
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// Time passed; something was due.
-    Due,
-    /// A template has imported the file.
-    Imported { template: TemplateId, import_ms: u64, python: String },
-    /// It has not, and says why; or it could not be started at all.
-    ImportFailed { template: TemplateId, reason: String },
-    /// Its pidfd says it has ended.
-    TemplateDied { template: TemplateId },
-    /// A forked child is known and placed; its pid in the starter's namespace.
-    Placed { replica: ReplicaId, pid: Option<u32> },
-    /// A replica serves.
-    Ready { replica: ReplicaId, example_response: Option<String> },
-    /// A replica could not start, or could not be forked or placed.
-    Failed { replica: ReplicaId, reason: String },
-    /// A replica has closed its listener and is ending.
-    Leaving { replica: ReplicaId, reason: String },
-    /// A replica's pidfd says it has ended, or nobody holds the channel of a child never placed.
-    Died { replica: ReplicaId },
-    /// How a replica ended, when that becomes known: for people.
-    Exited { replica: ReplicaId, status: String },
-    /// A gateway's call ran past its deadline.
-    Expired { slot: SlotIndex, replica: ReplicaId, call: CallId },
-    /// Import anew, then replace the replicas one after another.
-    Restart,
-    /// End everything.
-    Stop { grace_ms: u64 },
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Tell every peer about a slot.
-    ReportSlot(SlotReport),
-    /// Tell every peer about the deployment.
-    ReportDeployment(DeploymentReport),
-    /// Start a template.
-    StartTemplate(TemplateId),
-    /// Kill a template.
-    EndTemplate(TemplateId),
-    /// Tell a template to fork a replica for a slot.
-    Fork { template: TemplateId, slot: SlotIndex, replica: ReplicaId },
-    /// Ask a replica to end: it finishes its running call.
-    Terminate(ReplicaId),
-    /// Kill a replica and all its descendants.
-    Kill(ReplicaId),
-    /// A replica is dead: kill what it left behind and forget it.
-    Bury(ReplicaId),
-    /// Write a line for people into the deployment's log.
-    Note { replica: Option<ReplicaId>, text: String },
-    /// Kill everything, remove everything, end.
-    Finish,
-}
 
 /// The figures a plan goes by.
 #[derive(Debug, Clone)]
@@ -115,6 +61,8 @@ pub(crate) struct Plan {
     /// Slots still to be renewed by a restart.
     rolling: VecDeque<SlotIndex>,
     kill_all_at_ms: Option<u64>,
+    /// When to stop if nobody claims the deployment until then.
+    unclaimed_until_ms: Option<u64>,
     is_finished: bool,
     /// What peers were last told of each slot.
     told: Vec<Option<SlotReport>>,
@@ -142,6 +90,7 @@ impl Plan {
             ever_ready: BTreeSet::new(),
             rolling: VecDeque::new(),
             kill_all_at_ms: None,
+            unclaimed_until_ms: Some(now_ms + limits::UNCLAIMED_MS_MAX),
             is_finished: false,
             actions: Vec::new(),
         };
@@ -169,7 +118,11 @@ impl Plan {
             .filter(|slot| may_fork || !matches!(slot.stage, Stage::Vacant { .. }))
             .filter_map(|slot| slot.stage.deadline_ms());
         let leaving = self.leaving.values().map(|leaver| leaver.kill_at_ms);
-        let all = slots.chain(leaving).chain(self.templates.deadline_ms()).chain(self.kill_all_at_ms);
+        let all = slots
+            .chain(leaving)
+            .chain(self.templates.deadline_ms())
+            .chain(self.kill_all_at_ms)
+            .chain(self.unclaimed_until_ms);
         if self.is_finished { None } else { all.min() }
     }
 
@@ -192,6 +145,10 @@ impl Plan {
             Event::Died { replica } => self.on_died(now_ms, &replica),
             Event::Exited { replica, status } => self.on_exited(&replica, &status),
             Event::Expired { slot, replica, call } => self.on_expired(now_ms, slot, &replica, call),
+            Event::Peers { is_any: true } => self.unclaimed_until_ms = None,
+            Event::Peers { is_any: false } => {
+                self.unclaimed_until_ms.get_or_insert(now_ms + limits::UNCLAIMED_MS_MAX);
+            }
             Event::Restart => self.on_restart(now_ms),
             Event::Stop { grace_ms } => self.on_stop(now_ms, grace_ms),
         }
@@ -329,6 +286,11 @@ impl Plan {
     // What time brings.
 
     fn on_due(&mut self, now_ms: u64) {
+        if self.unclaimed_until_ms.is_some_and(|at| now_ms >= at) {
+            self.unclaimed_until_ms = None;
+            self.note(None, "nobody claims this deployment: it ends".to_owned());
+            self.on_stop(now_ms, limits::SIGNAL_GRACE_MS);
+        }
         self.check_templates(now_ms);
         self.check_slots(now_ms);
         for (replica, leaver) in &mut self.leaving {

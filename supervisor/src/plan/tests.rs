@@ -364,6 +364,19 @@ fn a_stop_ends_when_the_last_process_is_gone_or_the_grace_is_over() {
     }
 }
 
+#[test]
+fn a_deployment_that_nobody_claims_for_an_hour_ends() {
+    let mut world = World::serving(1);
+    world.say(Event::Peers { is_any: true });
+    world.advance(2 * limits::UNCLAIMED_MS_MAX);
+    world.say(Event::Peers { is_any: false });
+    world.advance(limits::UNCLAIMED_MS_MAX - 1);
+    assert_eq!(world.plan.deployment_report().phase, Phase::Serving);
+    world.is_stopping = true;
+    world.advance(1);
+    assert_eq!(world.plan.deployment_report().phase, Phase::Stopping);
+}
+
 /// One thing that happens, to whichever process the number picks.
 #[derive(Debug, Clone)]
 enum Move {

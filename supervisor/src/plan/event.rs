@@ -1,0 +1,66 @@
+//! What a plan is told and what it says: its whole interface.
+
+use millgate_contract::{
+    ids::{CallId, ReplicaId, SlotIndex},
+    supervision::{DeploymentReport, SlotReport},
+};
+
+use super::TemplateId;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Time passed; something was due.
+    Due,
+    /// A template has imported the file.
+    Imported { template: TemplateId, import_ms: u64, python: String },
+    /// It has not, and says why; or it could not be started at all.
+    ImportFailed { template: TemplateId, reason: String },
+    /// Its pidfd says it has ended.
+    TemplateDied { template: TemplateId },
+    /// A forked child is known and placed; its pid in the starter's namespace.
+    Placed { replica: ReplicaId, pid: Option<u32> },
+    /// A replica serves.
+    Ready { replica: ReplicaId, example_response: Option<String> },
+    /// A replica could not start, or could not be forked or placed.
+    Failed { replica: ReplicaId, reason: String },
+    /// A replica has closed its listener and is ending.
+    Leaving { replica: ReplicaId, reason: String },
+    /// A replica's pidfd says it has ended, or nobody holds the channel of a child never placed.
+    Died { replica: ReplicaId },
+    /// How a replica ended, when that becomes known: for people.
+    Exited { replica: ReplicaId, status: String },
+    /// A gateway's call ran past its deadline.
+    Expired { slot: SlotIndex, replica: ReplicaId, call: CallId },
+    /// Whether any peer is connected: a gateway that uses the slots, or a control API that claims them.
+    Peers { is_any: bool },
+    /// Import anew, then replace the replicas one after another.
+    Restart,
+    /// End everything.
+    Stop { grace_ms: u64 },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Tell every peer about a slot.
+    ReportSlot(SlotReport),
+    /// Tell every peer about the deployment.
+    ReportDeployment(DeploymentReport),
+    /// Start a template.
+    StartTemplate(TemplateId),
+    /// Kill a template.
+    EndTemplate(TemplateId),
+    /// Tell a template to fork a replica for a slot.
+    Fork { template: TemplateId, slot: SlotIndex, replica: ReplicaId },
+    /// Ask a replica to end: it finishes its running call.
+    Terminate(ReplicaId),
+    /// Kill a replica and all its descendants.
+    Kill(ReplicaId),
+    /// A replica is dead: kill what it left behind and forget it.
+    Bury(ReplicaId),
+    /// Write a line for people into the deployment's log.
+    Note { replica: Option<ReplicaId>, text: String },
+    /// Kill everything, remove everything, end.
+    Finish,
+}
