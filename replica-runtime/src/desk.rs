@@ -9,7 +9,9 @@
 //! call of this module's. With more, each other connection costs two changes of the watcher's epoll.
 //!
 //! The watcher's epoll always holds every connection for calls, without events while the main thread owns it: then it
-//! hears only of the peer's end, in the middle of a call too, and of nothing per call.
+//! hears only of the peer's end, in the middle of a call too, and of nothing per call. The race this allows: epoll tells of
+//! a lent connection, and before the watcher has the lock it is taken back. Then the watcher finds it neither lent nor
+//! ended, and leaves it alone.
 //!
 //! # Why a cancelled call never interrupts the next
 //!
@@ -241,6 +243,16 @@ impl Desk {
         self.state().interrupt(self.main, |running| running.id == id && *running.gateway == *gateway);
     }
 
+    /// Makes sure that an interrupt is noticed; true as long as there is one to notice.
+    pub(crate) fn nudge(&self) -> bool {
+        let state = self.state();
+        let is_needed = state.running.as_ref().is_some_and(|running| running.is_open && running.is_cancelled);
+        if is_needed {
+            self.main.nudge();
+        }
+        is_needed
+    }
+
     /// Still running.
     pub(crate) fn is_running(&self, id: CallId) -> bool {
         self.state().running.as_ref().is_some_and(|running| running.id == id)
@@ -306,6 +318,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::fds::Told;
 
     fn desk() -> Desk {
         let folder = tempfile::tempdir().unwrap();
@@ -344,13 +357,15 @@ mod tests {
         desk.join(late);
         desk.begin(CallId(1), &caller, Instant::now(), Vec::new());
         send_call(&mut late_end);
-        assert_eq!(desk.watch.wait(0), Some(21), "the watcher hears of it");
+        assert_eq!(desk.watch.wait(0), Some(Told { token: 21, is_ended: false }), "the watcher hears of it");
         assert!(desk.refuse(21));
         assert!(is_refused(&mut late_end));
         let back = desk.end();
         assert_eq!(back.iter().map(|connection| connection.token).collect::<Vec<_>>(), [21]);
         send_call(&mut late_end);
         assert_eq!(desk.watch.wait(0), None, "it is the main thread's again");
+        drop(late_end);
+        assert_eq!(desk.watch.wait(0), Some(Told { token: 21, is_ended: true }), "but its end is heard");
     }
 
     #[test]

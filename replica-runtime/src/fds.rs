@@ -44,6 +44,15 @@ pub(crate) fn clear(event: &OwnedFd) {
     let _ = nix::unistd::read(event, &mut [0; 8]);
 }
 
+/// What epoll has to tell of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Its number.
+    pub(crate) token: u64,
+    /// The peer is gone, in both directions; otherwise there is something to read.
+    pub(crate) is_ended: bool,
+}
+
 /// An epoll of level-triggered registrations, each with a number of the caller's.
 #[derive(Debug)]
 pub(crate) struct Poll(OwnedFd);
@@ -77,12 +86,13 @@ impl Poll {
         Errno::result(result).map(drop)
     }
 
-    /// One readable registration's number; `None` when the time is over or a signal came. -1 ms waits without end.
-    pub(crate) fn wait(&self, timeout_ms: i32) -> Option<u64> {
+    /// What one registration has to tell; `None` when the time is over or a signal came. -1 ms waits without end.
+    pub(crate) fn wait(&self, timeout_ms: i32) -> Option<Told> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: `event` has room for the one event asked for.
         let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, timeout_ms) };
-        (count == 1).then_some(event.u64)
+        let ended = (libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
+        (count == 1).then_some(Told { token: event.u64, is_ended: event.events & ended != 0 })
     }
 
     pub(crate) fn raw(&self) -> i32 {

@@ -79,10 +79,10 @@ impl<'a> Server<'a> {
                 self.leave = Some(Leave::Spent("a task ended the event loop"));
                 return None;
             }
-            return self.poll.wait(0);
+            return self.poll.wait(0).map(|told| told.token);
         }
         let poll = &self.poll;
-        self.py.detach(|| poll.wait(-1))
+        self.py.detach(|| poll.wait(-1)).map(|told| told.token)
     }
 
     fn fetch(&mut self) {

@@ -64,6 +64,29 @@ impl Interruptible {
     }
 }
 
+impl Interruptible {
+    /// Ends the system call that the thread may be in, so that Python looks at the interrupt it has been sent. One that
+    /// came just before the call began would else lie there until the call ends by itself: Python looks, then sleeps.
+    /// Does nothing else, so it can be repeated where a second interrupt would hit the clearing up after the first.
+    pub(crate) fn nudge(self) {
+        // SAFETY: the thread is alive, and the signal has a handler (`nudges_do_nothing_else`).
+        unsafe { libc::pthread_kill(self.0, libc::SIGRTMAX()) };
+    }
+}
+
+/// Gives the signal of [`Interruptible::nudge`] a handler that does nothing, and no restart of system calls.
+pub(crate) fn nudges_do_nothing_else() -> nix::Result<()> {
+    extern "C" fn nothing(_: i32) {}
+    let handler: extern "C" fn(i32) = nothing;
+    // SAFETY: zeros are a valid action; the handler does nothing.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(libc::SIGRTMAX(), &raw const action, std::ptr::null_mut())
+    };
+    nix::errno::Errno::result(result).map(drop)
+}
+
 /// When it returns, an interrupt sent to this thread before has been noted by Python: a signal is handed over at the
 /// latest on the way out of a system call.
 pub(crate) fn receive_interrupts() {

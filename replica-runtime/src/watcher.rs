@@ -21,7 +21,8 @@ use nix::errno::Errno;
 use crate::{
     connection::{Connection, ConnectionError},
     desk::{Desk, LISTENER},
-    fds, log, signals,
+    fds::{self, Told},
+    log, signals,
 };
 
 const TERMINATE: u64 = 1;
@@ -33,6 +34,9 @@ const NEWCOMERS_MAX: usize = 64;
 const CONTROLS_MAX: usize = 256;
 /// Milliseconds to wait after the system has run out of descriptors, unless something else happens.
 const ACCEPT_PAUSE_MS: i32 = 100;
+
+/// Milliseconds between nudges of a call that was interrupted.
+const NUDGE_MS: i32 = 10;
 
 /// What the watcher is given.
 pub(crate) struct Watch {
@@ -53,6 +57,8 @@ struct Watcher {
     next_token: u64,
     /// A call whose gateway is gone, and when it must have ended.
     orphan: Option<(CallId, Instant)>,
+    /// A call has been interrupted and its function has not ended yet.
+    is_nudging: bool,
 }
 
 /// Starts the thread. It ends with the process.
@@ -62,12 +68,14 @@ pub(crate) fn start(watch: Watch) -> Result<(), Errno> {
     // No event asked for: the hang-up is always told.
     poll.add(&watch.channel, CHANNEL, 0)?;
     signals::terminate_raises(&watch.terminate)?;
+    signals::nudges_do_nothing_else()?;
     let mut watcher = Watcher {
         watch,
         newcomers: HashMap::new(),
         controls: HashMap::new(),
         next_token: FIRST_CONNECTION,
         orphan: None,
+        is_nudging: false,
     };
     let thread = std::thread::Builder::new().name("millgate-watcher".to_owned());
     let started = signals::blocked(|| thread.spawn(move || watcher.run()))?;
@@ -77,29 +85,39 @@ pub(crate) fn start(watch: Watch) -> Result<(), Errno> {
 impl Watcher {
     fn run(&mut self) {
         loop {
-            let token = self.watch.desk.watch.wait(self.timeout_ms());
+            let told = self.watch.desk.watch.wait(self.timeout_ms());
             self.end_orphan();
-            match token {
-                None => {}
-                Some(LISTENER) => self.accept(),
-                Some(TERMINATE) => {
+            self.is_nudging = self.watch.desk.nudge();
+            let Some(told) = told else { continue };
+            match told.token {
+                LISTENER => self.accept(),
+                TERMINATE => {
                     fds::clear(&self.watch.terminate);
                     self.watch.desk.drain();
                 }
-                Some(CHANNEL) => {
+                CHANNEL => {
                     // Without a supervisor nobody would ever replace, kill or reap this process.
                     self.watch.desk.watch.remove(self.watch.channel.as_raw_fd());
                     self.watch.desk.drain();
                 }
-                Some(token) => self.hear(token),
+                _ => {
+                    self.hear(told);
+                    self.is_nudging = self.watch.desk.nudge();
+                }
             }
         }
     }
 
     fn timeout_ms(&self) -> i32 {
-        let Some((_, deadline)) = self.orphan else { return -1 };
-        let left = deadline.saturating_duration_since(Instant::now());
-        i32::try_from(left.as_millis()).unwrap_or(i32::MAX).saturating_add(1)
+        let nudge_ms = if self.is_nudging { NUDGE_MS } else { i32::MAX };
+        match self.orphan {
+            Some((_, deadline)) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                i32::try_from(left.as_millis()).unwrap_or(i32::MAX).saturating_add(1).min(nudge_ms)
+            }
+            None if self.is_nudging => nudge_ms,
+            None => -1,
+        }
     }
 
     /// A call that nobody waits for and that no interrupt has ended by its deadline takes its process along.
@@ -152,12 +170,14 @@ impl Watcher {
         }
     }
 
-    fn hear(&mut self, token: u64) {
+    fn hear(&mut self, Told { token, is_ended }: Told) {
         if self.newcomers.contains_key(&token) {
             self.hear_newcomer(token);
         } else if self.controls.contains_key(&token) {
             self.hear_control(token);
-        } else if !self.watch.desk.refuse(token) {
+        } else if !self.watch.desk.refuse(token) && is_ended {
+            // Only its end tells of a connection that the main thread owns. Something to read is a connection that was
+            // lent when epoll told of it and has been taken back since, perhaps for the call that runs now.
             self.orphan = self.watch.desk.hung_up(token).or(self.orphan);
         }
     }

@@ -30,8 +30,8 @@ fn an_exception_is_answered_logged_and_ends_the_replica_while_its_sibling_serves
     assert!(done.is_leaving);
     assert_eq!(replica.expect_leaving(), "the function raised");
     replica.expect_end();
-    replica.log.wait_for("predict.py\", line 2, in predict");
-    assert!(!replica.log.text().contains("<millgate>"), "{}", replica.log.text());
+    let log = replica.log.whole();
+    assert!(log.contains("predict.py\", line 2, in predict") && !log.contains("<millgate>"), "{log}");
     let FromTemplate::Exited { pid, status } = template.next() else { panic!("not reaped") };
     assert_eq!((pid, status.as_str()), (replica.pid, "exit status 0"));
     assert_eq!(sibling.gateway().call("\"x\"").outcome, Outcome::Exception);
@@ -121,7 +121,7 @@ fn what_was_printed_at_import_is_not_printed_again_by_each_replica() {
     replica.expect_leaving();
     replica.expect_end();
     template.log.wait_for("once");
-    assert_eq!(replica.log.text(), "");
+    assert_eq!(replica.log.whole(), "");
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn a_replica_that_is_never_told_to_go_ends_with_its_supervisor() {
     let (ours, _) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(std::mem::replace(&mut replica.channel, ours.into()));
     assert!(matches!(template.next(), millgate_contract::nursery::FromTemplate::Exited { .. }));
-    assert_eq!(replica.log.text(), "");
+    assert_eq!(replica.log.whole(), "");
 }
 
 #[test]

@@ -1,14 +1,11 @@
 //! Arrays of numbers by the buffer protocol: numpy arrays and `array.array`, without a Python object per number.
 //!
-//! Only objects that have `tolist` too, whose answer is the same: `bytes` and `mmap` are no lists of numbers.
+//! Only these two types, exactly: others have a buffer that is not what they mean. A numpy `datetime64` shows its eight
+//! bytes, a masked array the values under its mask, `bytes` are no list of numbers. Those go by `tolist`, or are refused.
 
 use std::ffi::CStr;
 
-use pyo3::{
-    ffi,
-    prelude::*,
-    types::{PyByteArray, PyBytes, PyMemoryView},
-};
+use pyo3::{ffi, prelude::*};
 
 use super::{
     encode::push_float,
@@ -18,15 +15,11 @@ use super::{
 /// Dimensions taken here; others go by `tolist`.
 const DIMENSIONS_MAX: usize = 8;
 
-/// May be worth a look by [`encode`].
-pub(super) fn has_numbers(value: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: `value` is a live object and the interpreter is attached.
-    let has_buffer = unsafe { ffi::PyObject_CheckBuffer(value.as_ptr()) } != 0;
-    has_buffer
-        && !value.is_instance_of::<PyBytes>()
-        && !value.is_instance_of::<PyByteArray>()
-        && !value.is_instance_of::<PyMemoryView>()
-        && value.hasattr("tolist").unwrap_or(false)
+/// Is worth a look by [`encode`].
+pub(super) fn is_array(value: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: `value` is a live object; every type has a NUL-terminated name that lives as long as the type.
+    let name = unsafe { CStr::from_ptr((*ffi::Py_TYPE(value.as_ptr())).tp_name) };
+    name == c"numpy.ndarray" || name == c"array.array"
 }
 
 /// Appends the array; false, and nothing appended, if it is not contiguous numbers of a known format.

@@ -107,7 +107,7 @@ impl Walk<'_> {
 
     fn other(&mut self, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Fault> {
         check_depth(depth)?;
-        if array::has_numbers(value) && array::encode(value, self.out, self.bytes_max)? {
+        if array::is_array(value) && array::encode(value, self.out, self.bytes_max)? {
             return Ok(());
         }
         let py = value.py();

@@ -29,6 +29,9 @@ class Likewise:
     'Stands for numpy, pandas and tensors: what counts is `tolist`.'
     def __init__(self, value): self.value = value
     def tolist(self): return self.value
+class Scalar(bytearray):
+    'Has a buffer, as numpy scalars have, that is not what it means.'
+    def tolist(self): return 'meant'
 class Raises:
     def tolist(self): raise RuntimeError('no list')
 class Growing:
@@ -96,6 +99,7 @@ fn each_type_of_the_table_has_its_json() {
             "[array.array('f', [0.1]), array.array('i'), array.array('H', [7])]",
             "[[0.10000000149011612],[],[7]]",
         ),
+        ("[Scalar(b'abc')]", r#"["meant"]"#),
         ("Likewise([Likewise(1), {'a': Likewise(2.5)}])", r#"[1,{"a":2.5}]"#),
     ];
     for (expression, json) in table {
