@@ -52,8 +52,8 @@ def load(root, file, python_path):
         loader.exec_module(module)
     except SystemExit as error:
         show(error)
-        message = f"`{file}` called `sys.exit({error.code!r})` while it was imported; guard it by `if __name__ == \"__main__\":`"
-        raise StartFailure("import", message) from None
+        message = f"`{file}` called `sys.exit({error.code!r})` while it was imported"
+        raise StartFailure("import", f'{message}; guard it by `if __name__ == "__main__":`') from None
     except BaseException as error:
         show(error)
         raise StartFailure("import", describe(error)) from None
@@ -68,7 +68,8 @@ def find(module, file, name):
         raise StartFailure("function", _no_such_function(module, file, name)) from None
     if not callable(function):
         what = type(function).__name__
-        raise StartFailure("function", f"`{name}` in `{file}` is of type `{what}` and cannot be called; name a function")
+        message = f"`{name}` in `{file}` is of type `{what}` and cannot be called; name a function"
+        raise StartFailure("function", message)
     record = getattr(function, "__millgate__", None)
     # A decorator on top of the SDK's copies its attributes; then the outer one is what must be called.
     if record is not None and record.wrapper is function:

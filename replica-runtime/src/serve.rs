@@ -3,7 +3,7 @@
 //! The thread that reads a frame runs the function and writes the answer; nothing is handed over. Python is attached all
 //! the time but for the wait. How the threads share connections is argued in `desk.rs`.
 //!
-//! Per call with one gateway: `epoll_wait`, `recv`, `sendto` (`Accepted`), 2 × `getrusage`, `sendmsg` (`Done`).
+//! Per call with one gateway: `epoll_wait`, `recv`, `sendmsg` (`Accepted`), 2 × `getrusage`, `sendmsg` (`Done`).
 
 use std::{
     os::fd::AsRawFd as _,
