@@ -51,6 +51,62 @@ pub struct DeploymentSpec {
     pub kill_grace_ms: u64,
     /// What holds the user's code in.
     pub confinement: Confinement,
+    /// How its replicas are started, ended and renewed.
+    #[serde(default)]
+    pub policy: ReplicaPolicy,
+}
+
+/// How replicas are started, ended and renewed. [`Default`] is what a model gets that says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplicaPolicy {
+    /// How they are started.
+    pub start: StartPolicy,
+    /// What an exception does to the replica that raised it; unset is `replace` where replicas are forked and `keep`
+    /// where they are spawned.
+    pub on_exception: Option<OnException>,
+    /// What a process is used for.
+    pub isolation: CallIsolation,
+    /// Calls after which a replica is replaced.
+    pub calls_max: Option<u64>,
+    /// Seconds after which a replica is replaced.
+    pub age_s_max: Option<u64>,
+    /// Bytes of memory of its own after which a replica is replaced between calls.
+    pub memory_bytes_max: Option<u64>,
+}
+
+/// How replicas are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartPolicy {
+    /// Forked where that is safe, else spawned, with the reason reported.
+    #[default]
+    Auto,
+    /// Forked whatever the signs say.
+    Fork,
+    /// Each started afresh.
+    Spawn,
+}
+
+/// What an exception does to the replica that raised it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnException {
+    /// It ends after its answer; the next call meets a fresh one.
+    Replace,
+    /// It goes on.
+    Keep,
+}
+
+/// What a process is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallIsolation {
+    /// For one call after another.
+    #[default]
+    Replica,
+    /// For one call: each gets a fresh fork.
+    Call,
 }
 
 /// The function and where it lives.

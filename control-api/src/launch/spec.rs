@@ -8,7 +8,7 @@ use std::{
 use millgate_contract::{
     ids::{BuildId, DeploymentId, slug},
     limits,
-    spec::{Confinement, DeploymentSpec, FunctionSpec, Resources, SPEC_FORMAT},
+    spec::{Confinement, DeploymentSpec, FunctionSpec, ReplicaPolicy, Resources, SPEC_FORMAT},
 };
 use serde_json::Value;
 
@@ -96,11 +96,13 @@ fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32) -> DeploymentSpec 
         example_request: (!from.build.example_request.is_empty()).then(|| from.build.example_request.clone()),
         start_timeout_ms: from.config.start_timeout_ms,
         kill_grace_ms: limits::KILL_GRACE_MS,
+        policy: millgate_contract::spec::ReplicaPolicy::default(),
         confinement: Confinement::Available {
             uid,
             readable: vec![from.build_dir.to_owned(), from.python.base_prefix.clone()],
             home: HOME.into(),
         },
+        policy: ReplicaPolicy::default(),
     }
 }
 

@@ -70,6 +70,7 @@ impl Project {
             start_timeout_ms: 30_000,
             kill_grace_ms: 1_000,
             confinement: Confinement::Open,
+            policy: millgate_contract::spec::ReplicaPolicy::default(),
         };
         Self { folder, spec }
     }

@@ -75,6 +75,7 @@ impl Deployment {
             example_request: None,
             start_timeout_ms: 20_000,
             kill_grace_ms: 300,
+            policy: millgate_contract::spec::ReplicaPolicy::default(),
             confinement: Confinement::Available { uid: UID, readable: vec![], home: "/home/cdsw".into() },
         };
         edit(&mut spec);

@@ -135,6 +135,7 @@ impl Workshop {
             start_timeout_ms: limits::START_TIMEOUT_MS_DEFAULT,
             kill_grace_ms: limits::KILL_GRACE_MS,
             confinement: Confinement::Open,
+            policy: millgate_contract::spec::ReplicaPolicy::default(),
         }
     }
 }
