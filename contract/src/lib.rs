@@ -35,6 +35,7 @@ pub mod limits;
 pub mod line;
 pub mod nursery;
 pub mod publication;
+pub mod rate;
 pub mod refusal;
 pub mod route;
 pub mod spec;

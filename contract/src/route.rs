@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     ids::{BuildId, DeploymentId, KeyId, ModelId, ProjectId, Username},
     limits,
+    rate::Rate,
 };
 
 /// The version of the snapshot's form.
@@ -90,6 +91,9 @@ pub struct ModelRoute {
     pub request_timeout_ms: u64,
     /// What happens to a running call whose caller hangs up.
     pub on_hang_up: OnHangUp,
+    /// How often it may be called on one gateway, where it is not the gateway's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// Where its calls go.
     pub target: Target,
 }
@@ -217,6 +221,7 @@ mod tests {
                 requires_api_key: true,
                 request_timeout_ms: 30_000,
                 on_hang_up: OnHangUp::Finish,
+                rate: None,
                 target: Target::Deployment(DeploymentRoute {
                     deployment: DeploymentId::new("d"),
                     crn: "crn:cdp:ml:us-west-1:millgate:workspace:w/d".into(),

@@ -231,6 +231,7 @@ mod tests {
             start_timeout_ms: 120_000,
             kill_grace_ms: 1_000,
             confinement: Confinement::Available { uid: 200_001, readable: vec![], home: "/home/cdsw".into() },
+            policy: ReplicaPolicy { calls_max: Some(10_000), ..ReplicaPolicy::default() },
         };
         let text = serde_json::to_string_pretty(&spec).unwrap();
         assert_eq!(serde_json::from_str::<DeploymentSpec>(&text).unwrap(), spec);
