@@ -12,6 +12,9 @@ use crate::{
     terminal::{self, Steps},
 };
 
+/// The last step in a build's log.
+const END: &str = "done";
+
 /// Runs it.
 pub(crate) fn deploy(global: &Global, args: &Deploy) -> Result<(), Failure> {
     let example = args.example.as_deref().map(parse_example).transpose()?;
@@ -21,7 +24,8 @@ pub(crate) fn deploy(global: &Global, args: &Deploy) -> Result<(), Failure> {
 
     let archive = source.pack()?;
     let project = ensure_project(&client, &source.project_name())?;
-    let summary = format!("{} files, {}", archive.files, terminal::bytes(archive.bytes));
+    let files = if archive.files == 1 { "file" } else { "files" };
+    let summary = format!("{} {files}, {}", archive.files, terminal::bytes(archive.bytes));
     client.put_source(&format!("/api/v2/projects/{project}/source"), archive.tar)?;
     steps.done("source", &summary);
 
@@ -106,6 +110,10 @@ fn follow_build(client: &Client, build_path: &str, steps: &mut Steps) -> Result<
     client.events(&format!("{build_path}/log?follow=true"), |data| {
         let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
         let (now, line) = (text(&event["step"]), text(&event["text"]));
+        if now == END {
+            // Its outcome is told by the build itself.
+            return true;
+        }
         if now != step && !step.is_empty() {
             steps.done(&step, &last);
             last.clear();

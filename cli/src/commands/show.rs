@@ -11,16 +11,19 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
     let found = lookup::model(&client, name)?;
     let build = found.builds(&client)?.pop().unwrap_or(Value::Null);
     let deployment = found.newest_deployment(&client)?;
-    let replicas = match &deployment {
-        Some((_, path)) => client.list(&format!("{path}/replicas"), "replicas", None)?,
-        None => Vec::new(),
+    let processes = match &deployment {
+        Some((_, path)) => client.get(&format!("{path}/replicas"))?,
+        None => Value::Null,
     };
+    let replicas = processes["replicas"].as_array().cloned().unwrap_or_default();
     let deployment = deployment.map_or(Value::Null, |(d, _)| d);
     if global.json {
         let mut model = found.model;
         model["latest_build"] = build;
         model["latest_deployment"] = deployment;
         model["replicas"] = json!(replicas);
+        model["start_mode"] = processes["start_mode"].clone();
+        model["isolation"] = processes["isolation"].clone();
         println!("{model}");
         return Ok(());
     }
@@ -45,6 +48,16 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
             text(&deployment["failure_reason"])
         );
     }
+    if !text(&processes["start_mode"]).is_empty() {
+        println!(
+            "  replicas     by {} {}",
+            text(&processes["start_mode"]),
+            text(&processes["start_mode_reason"])
+        );
+    }
+    for missing in processes["isolation"]["missing"].as_array().into_iter().flatten() {
+        println!("  not had      {}", text(missing));
+    }
     if !replicas.is_empty() {
         let rows: Vec<Vec<String>> = replicas
             .iter()
@@ -53,7 +66,7 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
                     r["slot"].to_string(),
                     text(&r["state"]).to_owned(),
                     r["pid"].to_string(),
-                    text(&r["replica"]).to_owned(),
+                    text(&r["replica_id"]).to_owned(),
                     r["starts"].to_string(),
                 ]
             })
