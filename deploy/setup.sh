@@ -38,6 +38,11 @@ cargo nextest --version >/dev/null 2>&1 || {
     say "installing cargo-nextest"
     cargo install --locked cargo-nextest
 }
+cargo deny --version >/dev/null 2>&1 || {
+    say "installing cargo-deny"
+    # Unoptimised: it builds in half the time and runs for a second.
+    cargo install --locked --debug cargo-deny
+}
 stamp=.venv/requirements-installed
 if ! cmp -s deploy/dev-requirements.txt "$stamp"; then
     say "creating .venv with the Python tools for tests"
