@@ -31,7 +31,7 @@ count() {
 check "format" cargo fmt --all --check
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
-check "licences, bans, sources" cargo deny --offline check bans licenses sources
+check "licences, bans, sources" cargo deny check bans licenses sources
 check "Prometheus configuration" promtool check config deploy/prometheus/prometheus.yml
 check "alert rules" promtool test rules deploy/prometheus/millgate.rules.test.yml
 check "Python style" .venv/bin/ruff check python-shim examples
