@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) request_timeout_ms: u64,
+    /// From the start of a replica's process to ready.
+    pub(crate) start_timeout_ms: u64,
     pub(crate) replicas_ceiling: u16,
 }
 
@@ -39,6 +41,7 @@ struct File {
     #[serde(default)]
     cors_origins: Vec<String>,
     request_timeout_s: Option<u64>,
+    start_timeout_s: Option<u64>,
     replicas_ceiling: Option<u16>,
 }
 
@@ -69,6 +72,9 @@ impl Settings {
             public_url: file.public_url,
             cors_origins: file.cors_origins,
             request_timeout_ms: request_timeout_s.map_or(limits::REQUEST_TIMEOUT_MS_DEFAULT, |s| s * 1_000),
+            start_timeout_ms: file
+                .start_timeout_s
+                .map_or(limits::START_TIMEOUT_MS_DEFAULT, |s| s.max(1).saturating_mul(1_000)),
             replicas_ceiling,
         })
     }
@@ -104,12 +110,16 @@ mod tests {
     fn a_flag_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("millgate.toml");
-        std::fs::write(&file, "data_dir = '/tmp/other'\nlisten = '127.0.0.1:1'\nrequest_timeout_s = 7\n")
-            .unwrap();
+        std::fs::write(
+            &file,
+            "data_dir = '/tmp/other'\nlisten = '127.0.0.1:1'\nrequest_timeout_s = 7\nstart_timeout_s = 9\n",
+        )
+        .unwrap();
         let settings = Settings::read(&role(Some(file))).unwrap();
         assert_eq!(settings.data_dir, Path::new("/tmp/d"));
         assert_eq!(settings.listen.port(), 1);
         assert_eq!(settings.request_timeout_ms, 7_000);
+        assert_eq!(settings.start_timeout_ms, 9_000);
     }
 
     #[test]

@@ -143,6 +143,7 @@ async fn open_control(
         runtime_program: programs.runtime.clone(),
         python: programs.python.clone(),
         request_timeout_ms_default: settings.request_timeout_ms,
+        start_timeout_ms: settings.start_timeout_ms,
         replicas_ceiling: settings.replicas_ceiling,
         build_environment: ControlConfig::installer_variables(std::env::vars()),
         ..ControlConfig::new(&settings.data_dir, domain.trim_end_matches('/'))
