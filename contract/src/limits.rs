@@ -3,6 +3,12 @@
 
 /// Bytes of the body of a call: 5 MB.
 pub const BODY_BYTES_MAX: usize = 5_242_880;
+/// Bytes of a request's head, request line and the empty line included.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Header lines of a request.
+pub const HEADERS_MAX: usize = 100;
+/// Bytes of a request target.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// Nesting of arrays and objects in the body of a call.
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Bytes of the `response` JSON of one call: 20 MiB.

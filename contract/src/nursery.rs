@@ -5,18 +5,19 @@
 //!
 //! ```text
 //! template   Imported | ImportFailed ─────────────────▶ supervisor
-//! supervisor Fork{slot, replica} + 3 descriptors ─────▶ template    [listener, channel, log]
+//! supervisor Fork{slot, replica} + 4 descriptors ─────▶ template    [listener, channel, stdout, stderr]
 //! template   Forked{replica, pid} ────────────────────▶ supervisor  (pid in the template's PID namespace)
 //! replica    Here + SCM_CREDENTIALS, on its channel ──▶ supervisor  pidfd, cgroup
 //! supervisor one byte `g` ────────────────────────────▶ replica     placed: restrict yourself, set up, run the example
 //! replica    Ready | Failed ──────────────────────────▶ supervisor
+//! replica    Answered ────────────────────────────────▶ supervisor  its first call came back: forking did no harm
 //! replica    Leaving ─────────────────────────────────▶ supervisor  its listener is closed: the slot may be filled
 //! template   Exited{pid, status} ─────────────────────▶ supervisor  for the log; the pidfd is what counts
 //! ```
 //!
 //! A spawned replica (start mode `spawn`) is started by the supervisor with listener and channel at
-//! [`SPAWN_LISTENER_FD`] and [`SPAWN_CHANNEL_FD`] and its log at 1 and 2; it says `Here`, waits for its byte, and only
-//! then imports.
+//! [`SPAWN_LISTENER_FD`] and [`SPAWN_CHANNEL_FD`] and its output at 1 and 2; it says `Here`, waits for its byte, and
+//! only then imports. The template's own output is at its 1 and 2 as well.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub const TEMPLATE_FD: i32 = 3;
 pub const SPAWN_LISTENER_FD: i32 = 4;
 /// Where a spawned replica finds its channel.
 pub const SPAWN_CHANNEL_FD: i32 = 3;
+/// Descriptors beside each [`ToTemplate::Fork`].
+pub const FORK_DESCRIPTORS: usize = 4;
 /// The byte that says a replica is in its place.
 pub const GO: u8 = b'g';
 
@@ -37,7 +40,7 @@ pub const GO: u8 = b'g';
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToTemplate {
-    /// Fork a replica; three descriptors come with it: listener, channel, log.
+    /// Fork a replica; [`FORK_DESCRIPTORS`] descriptors come with it: listener, channel, stdout, stderr.
     Fork {
         /// Where it will be.
         slot: SlotIndex,
@@ -95,6 +98,8 @@ pub enum FromReplica {
     },
     /// It could not start; it ends.
     Failed(Failure),
+    /// Its first call was answered. Said once; not said when it leaves with that call.
+    Answered,
     /// It has closed its listener and ends now.
     Leaving {
         /// Why, for people.
@@ -166,6 +171,7 @@ mod tests {
             FromReplica::Ready { example_response: Some("8".into()) },
             FromReplica::Failed(failure),
             FromReplica::Leaving { reason: "exception".into() },
+            FromReplica::Answered,
         ] {
             let bytes = line::encode(&message);
             assert_eq!(line::decode::<FromReplica>(&bytes).unwrap(), message);

@@ -44,7 +44,8 @@ mod tests {
     #[test]
     fn a_rate_reads_as_it_is_written() {
         assert_eq!("600/60s".parse::<Rate>().unwrap().to_string(), "600/60s");
-        for wrong in ["", "600", "600/60", "0/60s", "600/0s", "-1/60s", "600/60s/", "x/1s", "99999999999/1s"] {
+        for wrong in ["", "600", "600/60", "0/60s", "600/0s", "-1/60s", "600/60s/", "x/1s", "99999999999/1s"]
+        {
             assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
         }
     }

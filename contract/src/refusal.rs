@@ -19,6 +19,16 @@ pub enum Refusal {
     Slow,
     /// The body is over [`crate::limits::BODY_BYTES_MAX`].
     TooLarge,
+    /// The request target is over [`crate::limits::TARGET_BYTES_MAX`].
+    TargetTooLong,
+    /// The head is over [`crate::limits::HEAD_BYTES_MAX`] or [`crate::limits::HEADERS_MAX`].
+    HeadTooLarge,
+    /// A call without a word on how long its body is.
+    LengthRequired,
+    /// A transfer coding other than `chunked`.
+    CodingUnsupported,
+    /// A version of HTTP that is not spoken here.
+    VersionUnsupported,
     /// No replica came free in time, or the line is full.
     Busy,
     /// Over the key's or the model's rate; seconds until it may be tried again.
@@ -57,12 +67,17 @@ impl Refusal {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Slow => 408,
+            Self::LengthRequired => 411,
             Self::TooLarge => 413,
+            Self::TargetTooLong => 414,
             Self::Busy | Self::RateLimited { .. } => 429,
+            Self::HeadTooLarge => 431,
             Self::FunctionException(_) | Self::FunctionBadOutput(_) | Self::Internal => 500,
+            Self::CodingUnsupported => 501,
             Self::ReplicaCrashed => 502,
             Self::Unavailable(_) => 503,
             Self::Timeout { .. } => 504,
+            Self::VersionUnsupported => 505,
         }
     }
 
@@ -76,6 +91,11 @@ impl Refusal {
             Self::ApiKeyForbidden => "api_key.forbidden",
             Self::Slow => "request.slow",
             Self::TooLarge => "request.too_large",
+            Self::TargetTooLong => "request.target_too_long",
+            Self::HeadTooLarge => "request.head_too_large",
+            Self::LengthRequired => "request.length_required",
+            Self::CodingUnsupported => "request.coding_unsupported",
+            Self::VersionUnsupported => "request.version_unsupported",
             Self::Busy => "model.busy",
             Self::RateLimited { .. } => "rate.limited",
             Self::FunctionException(_) => "function.exception",
@@ -107,6 +127,18 @@ impl Refusal {
             Self::TooLarge => {
                 format!("the body is larger than {} bytes", crate::limits::BODY_BYTES_MAX).into()
             }
+            Self::TargetTooLong => {
+                format!("the request target is longer than {} bytes", crate::limits::TARGET_BYTES_MAX).into()
+            }
+            Self::HeadTooLarge => format!(
+                "the head is larger than {} bytes or has more than {} headers",
+                crate::limits::HEAD_BYTES_MAX,
+                crate::limits::HEADERS_MAX
+            )
+            .into(),
+            Self::LengthRequired => "the length of the body is missing; send `Content-Length`".into(),
+            Self::CodingUnsupported => "the only transfer coding spoken here is `chunked`".into(),
+            Self::VersionUnsupported => "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here".into(),
             Self::Busy => "no replica came free in time; try again later or add replicas".into(),
             Self::RateLimited { retry_after_s } => {
                 format!("too many calls; try again in {retry_after_s} s").into()
@@ -144,6 +176,11 @@ impl Refusal {
             Self::ApiKeyForbidden,
             Self::Slow,
             Self::TooLarge,
+            Self::TargetTooLong,
+            Self::HeadTooLarge,
+            Self::LengthRequired,
+            Self::CodingUnsupported,
+            Self::VersionUnsupported,
             Self::Busy,
             Self::RateLimited { retry_after_s: 3 },
             Self::FunctionException("ValueError: no".into()),

@@ -12,7 +12,7 @@ use prometheus_client::{
 };
 
 /// The codes a call can end with: the table of refusals, success, and a caller that has gone.
-const CODES: [&str; 19] = [
+const CODES: [&str; 24] = [
     OK,
     "request.malformed",
     "access_key.invalid",
@@ -21,6 +21,11 @@ const CODES: [&str; 19] = [
     "api_key.forbidden",
     "request.slow",
     "request.too_large",
+    "request.target_too_long",
+    "request.head_too_large",
+    "request.length_required",
+    "request.coding_unsupported",
+    "request.version_unsupported",
     "model.busy",
     "rate.limited",
     "function.exception",
