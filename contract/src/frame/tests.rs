@@ -1,0 +1,129 @@
+use bytes::{BufMut, BytesMut};
+use proptest::prelude::*;
+
+use super::{
+    codec::{FLAG_OPTIONAL, Head},
+    *,
+};
+
+fn hex(bytes: &[u8]) -> String {
+    let rows: Vec<String> = bytes
+        .chunks(16)
+        .map(|row| row.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" "))
+        .collect();
+    rows.join("\n")
+}
+
+fn decode(bytes: &Bytes) -> Result<Option<Frame>, FrameError> {
+    let header = Header::decode(bytes[..HEADER_BYTES].try_into().unwrap())?;
+    header.decode_payload(bytes.slice(HEADER_BYTES..))
+}
+
+fn one_of_each() -> Vec<(&'static str, Frame)> {
+    vec![
+        (
+            "hello",
+            Frame::Hello(Hello {
+                protocol: PROTOCOL,
+                deployment: DeploymentId::new("d"),
+                build: BuildId::new("b"),
+                slot: SlotIndex(3),
+                replica: ReplicaId::new("add-1-1-86b9b58b7b-g6s8r"),
+                nonce: 0x0102_0304_0506_0708,
+            }),
+        ),
+        ("join", Frame::Join(Join { version: 1, role: Role::Control, gateway: "gw".into() })),
+        (
+            "call",
+            Frame::Call(
+                Call {
+                    id: CallId(7),
+                    remaining_ms: 30_000,
+                    request_id: RequestId::new("r-1"),
+                    traceparent: String::new(),
+                },
+                Bytes::from_static(br#"{"a":3,"b":5}"#),
+            ),
+        ),
+        ("accepted", Frame::Accepted(CallId(7))),
+        ("refused", Frame::Refused(CallId(7), RefusalReason::Draining)),
+        (
+            "done",
+            Frame::Done(Done {
+                id: CallId(7),
+                outcome: Outcome::Ok,
+                collects_metrics: true,
+                is_leaving: false,
+                timings: Timings {
+                    decode_us: 1,
+                    run_us: 2,
+                    encode_us: 3,
+                    cpu_user_us: 4,
+                    cpu_system_us: 5,
+                    memory_peak_kib: 6,
+                },
+                value: Bytes::from_static(b"8"),
+                metrics: Bytes::from_static(br#"{"n":1}"#),
+            }),
+        ),
+        ("cancel", Frame::Cancel(CallId(7))),
+    ]
+}
+
+#[test]
+fn each_frame_has_its_bytes() {
+    let shown: Vec<String> =
+        one_of_each().iter().map(|(name, f)| format!("{name}\n{}", hex(&f.encode()))).collect();
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+#[test]
+fn each_frame_comes_back_as_it_was() {
+    for (_, frame) in one_of_each() {
+        assert_eq!(decode(&frame.encode()), Ok(Some(frame)));
+    }
+}
+
+#[test]
+fn fields_appended_to_a_head_by_a_newer_version_are_ignored() {
+    let mut newer = BytesMut::from(&Frame::Cancel(CallId(7)).encode()[..]);
+    newer[0] = 2;
+    newer[6] = 2;
+    newer.put_u16_le(99);
+    assert_eq!(decode(&newer.freeze()), Ok(Some(Frame::Cancel(CallId(7)))));
+}
+
+#[test]
+fn an_unknown_frame_is_skipped_only_when_it_is_optional() {
+    let mut raw = [0; HEADER_BYTES];
+    raw[4] = 200;
+    assert_eq!(decode(&Bytes::copy_from_slice(&raw)), Err(FrameError::UnknownKind(200)));
+    raw[5] = FLAG_OPTIONAL;
+    assert_eq!(decode(&Bytes::copy_from_slice(&raw)), Ok(None));
+}
+
+#[test]
+fn a_header_that_promises_too_much_is_refused_before_anything_is_read() {
+    let mut raw = [0xff; HEADER_BYTES];
+    assert_eq!(Header::decode(&raw), Err(FrameError::TooLarge(u32::MAX as usize)));
+    raw[..4].copy_from_slice(&4_u32.to_le_bytes());
+    assert_eq!(Header::decode(&raw), Err(FrameError::HeadOverrun { head_bytes: 0xffff, payload_bytes: 4 }));
+}
+
+#[test]
+fn versions_meet_at_the_newest_both_know() {
+    let range = |min, max| ProtocolRange { min, max };
+    assert_eq!(range(1, 3).common(range(2, 5)), Some(3));
+    assert_eq!(range(1, 1).common(range(2, 2)), None);
+}
+
+proptest! {
+    #[test]
+    fn hostile_bytes_never_panic(kind in 0_u8..12, head in proptest::collection::vec(any::<u8>(), 0..80), body in proptest::collection::vec(any::<u8>(), 0..40), cut in 0_usize..90) {
+        let mut raw = BytesMut::new();
+        Head(head).finish(&mut raw, kind, CallId(1), body.len());
+        raw.put_slice(&body);
+        raw[6] = raw[6].min(u8::try_from(cut).unwrap_or(u8::MAX));
+        let _ = decode(&raw.freeze());
+    }
+}
