@@ -10,8 +10,8 @@ use millgate_contract::ids::{BuildId, ProjectId};
 use tokio::sync::{Notify, RwLock};
 
 use crate::{
-    config::ControlConfig, data_dir::DataDir, keys::Custody, launch::Launcher, publish::Publisher,
-    python::Python, store::Store,
+    config::ControlConfig, data_dir::DataDir, host::Host, keys::Custody, launch::Launcher,
+    publish::Publisher, python::Python, store::Store,
 };
 
 /// See the module.
@@ -25,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) custody: Custody,
     pub(crate) python: Python,
+    pub(crate) host: Host,
     /// This server's own id, in every CRN.
     pub(crate) workspace: String,
     pub(crate) launcher: Arc<dyn Launcher>,

@@ -7,6 +7,8 @@ pub(crate) mod log;
 pub(crate) mod manifest;
 mod script;
 pub(crate) mod snapshot;
+#[cfg(test)]
+mod tests;
 mod trial;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::PoisonError, time::Duration};
@@ -114,7 +116,9 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
             app.store.move_build(&id, BuildStatus::Building, BuildStatus::Built, "").await?;
         }
         Err((log, BuildFailure::Step { step, reason })) => {
-            let reason = format!("{}: {reason}", step.as_str());
+            // What a supervisor says begins with the step already.
+            let begins = format!("{}: ", step.as_str());
+            let reason = if reason.starts_with(&begins) { reason } else { begins + &reason };
             if let Some(log) = log {
                 log.line(Step::Done, &format!("build failed: {reason}"));
             }
@@ -210,9 +214,9 @@ fn check_kernel(job: &Job) -> Result<(), BuildFailure> {
         );
         return Err(failed(Step::Snapshot, reason));
     }
-    let has_been_asked = !asked.trim().is_empty();
-    let is_this = asked.contains(&job.app.python.minor());
-    if has_been_asked && !is_this {
+    // "Python 3" alone, or nothing, is whatever there is here.
+    let names_a_version = asked.contains("3.");
+    if names_a_version && !asked.contains(&job.app.python.minor()) {
         let note = format!(
             "kernel {:?} and runtime {:?} are not on this host; the build uses Python {}",
             job.build.kernel, job.build.runtime_identifier, job.app.python.version

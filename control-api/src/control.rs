@@ -17,6 +17,7 @@ use crate::{
     config::ControlConfig,
     data_dir::{DataDir, OpenError, write_private},
     fault::{Fault, Outcome},
+    host::Host,
     http,
     keys::Custody,
     launch::{Launcher, LocalLauncher},
@@ -89,6 +90,7 @@ impl ControlApi {
             store,
             custody,
             python,
+            host: Host::measure(),
             workspace,
             launcher,
             publisher,
@@ -101,6 +103,12 @@ impl ControlApi {
         let app = App::new(parts);
         first_administrator(&app).await.map_err(failed)?;
         Ok(Self { app })
+    }
+
+    /// What its parts share.
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> &App {
+        &self.app
     }
 
     /// API v2. It answers as soon as it is served, whether or not [`ControlApi::run`] runs.

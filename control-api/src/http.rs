@@ -13,6 +13,8 @@ mod models;
 mod projects;
 mod query;
 mod source;
+#[cfg(test)]
+mod tests;
 
 mod users;
 mod views;

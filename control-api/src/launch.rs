@@ -1,6 +1,8 @@
 //! What the reconciler and the builder ask of whoever runs supervisors. The unit is a supervisor with its slots; the
 //! local implementation starts a process, another may start a pod. A launcher decides nothing: it does and observes.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod local;
 pub(crate) mod spec;
 

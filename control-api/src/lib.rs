@@ -18,6 +18,7 @@ mod config;
 mod control;
 mod data_dir;
 mod fault;
+mod host;
 mod http;
 mod keys;
 mod launch;
@@ -31,6 +32,8 @@ mod reconcile;
 mod rows;
 pub mod sdk;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use config::ControlConfig;
 pub use control::{AtShutdown, ControlApi, RunError};

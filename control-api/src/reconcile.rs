@@ -3,6 +3,8 @@
 //! It may be killed between any two steps.
 
 pub(crate) mod decide;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,6 +17,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
     app::App,
+    builder::{blocking, manifest},
     fault::{Fault, Outcome},
     launch::{Report, UnitName, spec},
     reconcile::decide::{DeploymentView, ModelView, Step, UnitView, World, decide},
@@ -223,7 +226,11 @@ impl Reconciler {
         let model = store.model(&row.model_id).await?.ok_or_else(gone)?;
         let project = store.project(&model.project_id).await?.ok_or_else(gone)?;
         let build_dir = self.app.dir.build(build.id.as_str());
-        if let Err(reason) = crate::builder::manifest::check(&build_dir, &build.build_hash) {
+        if let Some(reason) = self.app.host.lacks(row.amounts) {
+            return Err(Fault::NotFound(format!("unschedulable: {reason}")));
+        }
+        let (dir, hash) = (build_dir.clone(), build.build_hash.clone());
+        if let Err(reason) = blocking(move || manifest::check(&dir, &hash)).await? {
             return Err(Fault::NotFound(format!(
                 "build {} is not as it was sealed: {reason}",
                 build.build_number
@@ -263,10 +270,9 @@ fn note_failure(attempts: &Mutex<Attempts>, id: &DeploymentId, reason: String) {
 
 /// Removes a folder that may not be there.
 async fn remove_tree(path: std::path::PathBuf) -> Outcome<()> {
-    tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(&path) {
+    blocking(move || match std::fs::remove_dir_all(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Fault::from(e)),
         _ => Ok(()),
     })
-    .await
-    .map_err(Fault::internal)?
+    .await?
 }

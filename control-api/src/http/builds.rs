@@ -1,14 +1,11 @@
 //! Builds and their logs.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
-    caller::{BuildPath, Caller, ModelPath},
+    caller::{BuildPath, Caller, ModelPath, Path},
     deployments::read_deployment,
     fields::Fields,
     follow,

@@ -13,6 +13,21 @@ use crate::{
     rows::{Build, Deployment, Level, Model, Project, User, UserRole},
 };
 
+/// What a path names; one that cannot be read names nothing.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: serde::de::DeserializeOwned + Send> FromRequestParts<App> for Path<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
+        match axum::extract::Path::from_request_parts(parts, app).await {
+            Ok(axum::extract::Path(names)) => Ok(Self(names)),
+            Err(_) => Err(Fault::NotFound("there is no such path".to_owned())),
+        }
+    }
+}
+
 /// An authenticated user.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {

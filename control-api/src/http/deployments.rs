@@ -1,14 +1,11 @@
 //! Deployments, their replicas and their logs.
 
-use axum::{
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
-    caller::{BuildPath, Caller, DeploymentPath},
+    caller::{BuildPath, Caller, DeploymentPath, Path},
     fields::Fields,
     follow,
     query::Params,

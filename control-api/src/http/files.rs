@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{Multipart, Path, State},
+    extract::{Multipart, State, multipart::MultipartRejection},
     http::{HeaderValue, header},
     response::Response,
 };
@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     answer::{Answer, Answered},
-    caller::Caller,
+    caller::{Caller, Path},
 };
 use crate::{
     app::App,
@@ -84,9 +84,10 @@ pub(crate) async fn upload(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    mut form: Multipart,
+    form: Result<Multipart, MultipartRejection>,
 ) -> Answered {
     let (project, _) = caller.project(&app, &id, Level::Contributor).await?;
+    let mut form = form.map_err(|e| Fault::Invalid(format!("the body must be a multipart form: {e}")))?;
     let root = app.dir.project(project.id.as_str());
     let mut count = 0;
     while let Some(mut field) =

@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     app::App,
     builder::log::{BuildLine, Step},
-    moment::rfc3339,
+    moment::{now_us, rfc3339},
     rows::DeploymentStatus,
 };
 
@@ -69,7 +69,8 @@ async fn send(events: &mut Events, name: &str, data: &Value) -> Result<(), Gone>
     events.send_data(Bytes::from(event)).await.map_err(|_| Gone)
 }
 
-/// Lines as plain events, `progress` when a step begins, `done` with status and reason at the end.
+/// Lines as plain events, `progress` when a step begins, `done` with status and reason at the end. The data of each has
+/// `time`, `step` and `text`, so that a reader that knows no event names can show all of them.
 pub(crate) fn build_log(app: App, id: BuildId, path: PathBuf, follows: bool) -> Response {
     stream(async move |mut events| {
         let mut tail = Tail::new(path);
@@ -85,20 +86,27 @@ pub(crate) fn build_log(app: App, id: BuildId, path: PathBuf, follows: bool) -> 
             let lines = tail.read().await;
             looks = if lines.is_empty() { looks + 1 } else { 0 };
             for line in lines.iter().filter_map(|line| serde_json::from_slice::<BuildLine>(line).ok()) {
-                if step != Some(line.step) {
-                    step = Some(line.step);
-                    if line.step != Step::Done {
-                        send(&mut events, "progress", &json!({ "step": line.step })).await?;
-                    }
+                if line.step == Step::Done {
+                    // Said below, by the state, which comes after the line.
+                    continue;
                 }
                 let time = rfc3339(line.time_ms.cast_signed() * 1_000);
+                if step != Some(line.step) {
+                    step = Some(line.step);
+                    send(&mut events, "progress", &json!({ "time": time, "step": line.step, "text": "" }))
+                        .await?;
+                }
                 send(&mut events, "", &json!({ "time": time, "step": line.step, "text": line.text })).await?;
             }
             let is_over = state.as_ref().is_none_or(|(status, _)| status.is_over());
             if lines.is_empty() && (is_over || !follows) {
                 if let Some((status, reason)) = state {
-                    send(&mut events, "done", &json!({ "status": status.as_str(), "reason": reason }))
-                        .await?;
+                    let text = if reason.is_empty() { status.as_str() } else { reason.as_str() };
+                    let end = json!({
+                        "time": rfc3339(now_us()), "step": Step::Done, "text": text,
+                        "status": status.as_str(), "failure_reason": reason,
+                    });
+                    send(&mut events, "done", &end).await?;
                 }
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! API keys of users: made, listed, deleted, by oneself or an administrator.
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, header},
 };
 use millgate_contract::ids::Username;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
-    caller::{Caller, authenticate},
+    caller::{Caller, Path, authenticate},
     fields::Fields,
     views,
 };

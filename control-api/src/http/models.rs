@@ -1,12 +1,12 @@
 //! Models. A create request may ask for a build and a deployment too; then all of it exists when it is answered.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
     builds::read_build,
-    caller::{Caller, ModelPath},
+    caller::{Caller, ModelPath, Path},
     deployments::read_deployment,
     fields::Fields,
     query::Params,

@@ -1,11 +1,11 @@
 //! Projects and their collaborators.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
-    caller::Caller,
+    caller::{Caller, Path},
     fields::Fields,
     query::Params,
     views::{self, People},

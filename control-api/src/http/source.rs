@@ -8,10 +8,7 @@ use std::{
     path::{Path as FilePath, PathBuf},
 };
 
-use axum::{
-    body::Body,
-    extract::{Path, State},
-};
+use axum::{body::Body, extract::State};
 use http_body_util::BodyExt;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::json;
@@ -20,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     answer::{Answer, Answered},
-    caller::Caller,
+    caller::{Caller, Path},
     files::checked_path,
 };
 use crate::{

@@ -1,0 +1,6 @@
+//! API v2 through its router, on a real store.
+
+mod access;
+mod flow;
+mod lists;
+mod uploads;

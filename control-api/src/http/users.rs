@@ -1,11 +1,11 @@
 //! Users, and the runtimes there are.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::json;
 
 use super::{
     answer::{Answer, Answered},
-    caller::Caller,
+    caller::{Caller, Path},
     query::Params,
     views,
 };

@@ -149,7 +149,7 @@ pub(crate) fn build(app: &App, build: &Build, people: &People) -> Value {
         "model_root_dir": build.model_root_dir,
         "build_script_path": build.build_script_path,
         "build_number": build.build_number,
-        "reason": build.reason,
+        "failure_reason": build.reason,
         "source_hash": build.source_hash,
         "build_hash": build.build_hash,
         "example_request": build.example_request,
@@ -177,7 +177,7 @@ pub(crate) fn deployment(app: &App, deployment: &Deployment, model: &Model, peop
         "status": deployment.status.as_str(),
         "replicas": replicas,
         "deployment_number": deployment.number,
-        "reason": deployment.reason,
+        "failure_reason": deployment.reason,
     })
 }
 

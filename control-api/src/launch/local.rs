@@ -1,12 +1,17 @@
 //! Supervisors as processes of this host. Each has a run directory; a keeper task holds one connection to it, which is
 //! also our claim. A supervisor outlives this program and is found again by its run directory.
 //!
-//! Gone means: its control socket refuses. A connection that ends says nothing; the keeper connects again.
+//! Gone means: its control socket refuses and its process has ended. A connection that ends says nothing; the keeper
+//! connects again.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
+    ops::ControlFlow,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -40,6 +45,9 @@ use crate::{
 const HELLO_WAIT: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a supervisor that takes connections and says nothing.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// How long a process may outlive its sockets before it counts as gone, and between two looks at it.
+const END_WAIT: Duration = Duration::from_secs(5);
+const END_PAUSE: Duration = Duration::from_millis(5);
 /// Until the starter process must have ended.
 const START_WAIT: Duration = Duration::from_secs(30);
 /// What a supervisor gets on top of the grace of its calls before it is killed.
@@ -137,22 +145,30 @@ impl LocalLauncher {
     /// Holds the connection until the supervisor is gone. Ends with the runtime; it owns nothing that needs an end.
     async fn keeper(self, unit: UnitName, mut channel: Channel, mut queue: mpsc::Receiver<ToSupervisor>) {
         loop {
-            self.converse(&unit, &mut channel, &mut queue).await;
+            if self.converse(&unit, &mut channel, &mut queue).await.is_break() {
+                return;
+            }
             match self.reconnect(&unit).await {
                 Some(again) => channel = again,
                 None => break,
             }
         }
+        // Its sockets are gone; the unit is when its process is, so that the next one in this directory meets no other.
+        let pid = self.observe().get(&unit).map_or(0, |report| report.pid);
+        let end = Instant::now() + END_WAIT;
+        while is_alive(pid) && Instant::now() < end {
+            tokio::time::sleep(END_PAUSE).await;
+        }
         self.units(|units| units.remove(&unit));
     }
 
-    /// Passes words on in both directions until the connection ends.
+    /// Passes words on in both directions until the connection ends, or (break) nobody keeps the unit any more.
     async fn converse(
         &self,
         unit: &UnitName,
         channel: &mut Channel,
         queue: &mut mpsc::Receiver<ToSupervisor>,
-    ) {
+    ) -> ControlFlow<()> {
         loop {
             tokio::select! {
                 said = channel.lines.next() => match said {
@@ -160,11 +176,12 @@ impl LocalLauncher {
                         Ok(message) => self.heard(unit, message),
                         Err(error) => tracing::warn!(%unit, %error, "a supervisor said something unknown"),
                     },
-                    Ok(None) | Err(_) => return,
+                    Ok(None) | Err(_) => return ControlFlow::Continue(()),
                 },
-                Some(command) = queue.recv() => {
+                command = queue.recv() => {
+                    let Some(command) = command else { return ControlFlow::Break(()) };
                     if channel.write.write_all(&line::encode(&command)).await.is_err() {
-                        return;
+                        return ControlFlow::Continue(());
                     }
                 }
             }
@@ -240,6 +257,13 @@ async fn greet(stream: UnixStream) -> io::Result<Channel> {
 
 fn read_spec(dir: &Path) -> Option<DeploymentSpec> {
     serde_json::from_slice(&fs::read(dir.join(SPEC_FILE)).ok()?).ok()
+}
+
+/// True while a process runs; one that has ended and that nobody has asked about yet does not.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses and may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 impl Launcher for LocalLauncher {

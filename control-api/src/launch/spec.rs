@@ -96,7 +96,6 @@ fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32) -> DeploymentSpec 
         example_request: (!from.build.example_request.is_empty()).then(|| from.build.example_request.clone()),
         start_timeout_ms: from.config.start_timeout_ms,
         kill_grace_ms: limits::KILL_GRACE_MS,
-        policy: millgate_contract::spec::ReplicaPolicy::default(),
         confinement: Confinement::Available {
             uid,
             readable: vec![from.build_dir.to_owned(), from.python.base_prefix.clone()],

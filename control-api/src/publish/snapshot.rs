@@ -72,6 +72,7 @@ fn route(app: &App, row: &RouteRow) -> ModelRoute {
         requires_api_key: row.auth_enabled,
         request_timeout_ms: app.config.request_timeout_ms_default,
         on_hang_up: OnHangUp::Finish,
+        rate: None,
         target,
     }
 }

@@ -1,0 +1,5 @@
+//! The decisions, by properties over random histories; and the reconciler with a real store, a launcher in memory and a
+//! gateway on a real socket.
+
+mod driver;
+mod histories;

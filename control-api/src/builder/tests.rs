@@ -1,0 +1,157 @@
+//! Builds with a real interpreter and environment; the trial's replica is in memory.
+
+use millgate_contract::supervision::Phase;
+use serde_json::{Value, json};
+
+use crate::{
+    builder,
+    launch::UnitName,
+    rows::BuildStatus::{Building, Pending},
+    testing::Rig,
+};
+
+/// A project with files, a model, and a build asked for; answers the build's path.
+async fn ask(rig: &Rig, files: &[(&str, &str)], body: Value) -> String {
+    rig.launcher.units_become(Some(Phase::Serving), "");
+    let project = rig.project("p").await;
+    let root = rig.app.dir.project(project.rsplit('/').next().unwrap());
+    for (path, text) in files {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let model = rig.model(&project, "m").await;
+    let mut request = json!({"file_path": "add.py", "function_name": "add"});
+    request.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+    let build = rig.call("POST", &format!("{model}/builds"), request).await.ok();
+    format!("{model}/builds/{}", build["id"].as_str().unwrap())
+}
+
+async fn made(rig: &Rig, build: &str) -> Value {
+    assert!(builder::next(&rig.app).await.unwrap());
+    rig.call("GET", build, Value::Null).await.ok()
+}
+
+async fn log(rig: &Rig, build: &str) -> String {
+    rig.call("GET", &format!("{build}/log?follow=true"), Value::Null).await.text
+}
+
+#[tokio::test]
+async fn a_build_without_a_script_is_sealed_with_what_its_trial_answered() {
+    let rig = Rig::new().await;
+    rig.launcher.examples_answer("8");
+    let files =
+        [("add.py", "def add(args): return args['a'] + args['b']"), (".gitignore", "junk\n"), ("junk", "")];
+    let build = ask(&rig, &files, json!({"example_request": {"a": 3, "b": 5}})).await;
+    let shown = made(&rig, &build).await;
+    assert_eq!(shown["status"], "built", "{shown}");
+    assert_eq!(shown["example_response"], "8");
+    assert!(!shown["built_at"].is_null());
+    let dir = rig.app.dir.build(shown["id"].as_str().unwrap());
+    assert!(dir.join("root/add.py").is_file() && !dir.join("root/junk").exists());
+    assert!(dir.join("venv/bin/python").exists() && !dir.join("venv/bin/pip").exists());
+    builder::manifest::check(&dir, shown["build_hash"].as_str().unwrap()).unwrap();
+    let trial = &rig.launcher.launched()[0];
+    assert_eq!(trial.example_request.as_deref(), Some(r#"{"a":3,"b":5}"#));
+    assert_eq!(trial.slots, 1);
+    assert_eq!(rig.launcher.stopped(), [UnitName::build(1)]);
+    assert!(!builder::next(&rig.app).await.unwrap(), "nothing is left to build");
+}
+
+#[tokio::test]
+async fn a_script_runs_in_the_builds_environment_and_its_files_belong_to_the_build() {
+    let rig = Rig::new().await;
+    let script = "set -e\npip --version | grep -q \"$VIRTUAL_ENV\"\necho \"for $CDSW_PROJECT\" > made.txt\n\
+                  echo 'def add(args): return 1' > add.py\necho loud >&2\n";
+    let build = ask(&rig, &[("cdsw-build.sh", script)], json!({})).await;
+    let shown = made(&rig, &build).await;
+    let log = log(&rig, &build).await;
+    assert_eq!(shown["status"], "built", "{log}");
+    let dir = rig.app.dir.build(shown["id"].as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(dir.join("root/made.txt")).unwrap(), "for p\n");
+    assert!(log.contains("\"text\":\"loud\""), "{log}");
+    for step in ["snapshot", "environment", "import", "seal"] {
+        assert!(log.contains(&format!("event: progress\ndata: {{\"step\":\"{step}\"")), "{step}: {log}");
+    }
+    assert!(log.trim_end().rsplit("\n\n").next().unwrap().starts_with("event: done\n"), "{log}");
+}
+
+#[tokio::test]
+async fn a_script_that_fails_is_named_with_its_last_lines() {
+    let rig = Rig::new().await;
+    let files = [("add.py", ""), ("deps/build.sh", "echo one; echo two >&2; exit 3")];
+    let build = ask(&rig, &files, json!({"build_script_path": "deps/build.sh"})).await;
+    let shown = made(&rig, &build).await;
+    let reason = shown["failure_reason"].as_str().unwrap();
+    assert_eq!(shown["status"], "build failed");
+    assert!(reason.starts_with("environment: deps/build.sh ended with exit status: 3"), "{reason}");
+    assert!(reason.contains("one") && reason.contains("two"), "{reason}");
+    let log = log(&rig, &build).await;
+    assert!(log.contains("\"status\":\"build failed\""), "{log}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_before_the_environment_is_made() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("other.py", "")], json!({})).await;
+    let reason = made(&rig, &build).await["failure_reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("there is no file \"add.py\"") && reason.contains(".gitignore"), "{reason}");
+    assert!(rig.launcher.launched().is_empty());
+    assert!(!log(&rig, &build).await.contains("\"environment\""));
+}
+
+#[tokio::test]
+async fn a_trial_that_fails_gives_its_reason_and_no_build() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "import sklearn")], json!({"auto_deploy_model": true})).await;
+    rig.launcher.units_become(Some(Phase::Failed), "import: ModuleNotFoundError: No module named 'sklearn'");
+    let shown = made(&rig, &build).await;
+    assert_eq!(shown["status"], "build failed");
+    assert_eq!(shown["failure_reason"], "import: ModuleNotFoundError: No module named 'sklearn'");
+    assert_eq!(shown["build_hash"], "");
+    crate::reconcile::Reconciler::new(rig.app.clone()).pass().await.unwrap();
+    assert_eq!(rig.deployment(&build).await["status"], "failed");
+}
+
+#[tokio::test]
+async fn a_build_underway_when_the_server_ended_is_made_again() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "")], json!({})).await;
+    let id = millgate_contract::ids::BuildId::new(build.rsplit('/').next().unwrap());
+    let store = &rig.app.store;
+    assert!(store.move_build(&id, Pending, Building, "").await.unwrap());
+    let leftover = rig.app.dir.build(id.as_str()).join("root/leftover");
+    std::fs::create_dir_all(&leftover).unwrap();
+    assert_eq!(made(&rig, &build).await["status"], "built");
+    assert!(!leftover.exists());
+}
+
+#[tokio::test]
+async fn other_languages_are_refused_and_other_versions_noted() {
+    for (body, is_built) in [
+        (json!({"kernel": "R 4.1"}), false),
+        (json!({"kernel": "Scala"}), false),
+        (json!({"kernel": "Python 2"}), false),
+        (json!({"kernel": "Python 3"}), true),
+        (json!({"runtime_identifier": "docker.example.org/workbench-python3.7-standard:1"}), true),
+    ] {
+        let rig = Rig::new().await;
+        let build = ask(&rig, &[("add.py", "")], body.clone()).await;
+        let shown = made(&rig, &build).await;
+        assert_eq!(shown["status"] == "built", is_built, "{body}: {shown}");
+        let is_noted = log(&rig, &build).await.contains("not on this host");
+        assert_eq!(is_noted, body.get("runtime_identifier").is_some(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_root_below_the_project_is_the_base_of_its_paths_and_never_outside() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("sub/add.py", "")], json!({"model_root_dir": "sub"})).await;
+    assert_eq!(made(&rig, &build).await["status"], "built");
+    assert!(rig.launcher.launched()[0].function.root.ends_with("root/sub"));
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "")], json!({"model_root_dir": "nowhere"})).await;
+    let reason = made(&rig, &build).await["failure_reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("\"nowhere\""), "{reason}");
+}
