@@ -1,10 +1,21 @@
 //! What an operator may set about a gateway. Read once by whoever starts it; nothing here changes afterwards.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
 
-use millgate_contract::{ids::ModelId, limits};
+use millgate_contract::{ids::ModelId, limits, rate::Rate};
 
-use crate::sink::MetricsSink;
+use crate::{openid::OpenIdConfig, sink::MetricsSink};
+
+const FAILED_AUTHENTICATION_RATE: Rate = rate(100, 60);
+/// About a tenth of one processor.
+const VERIFICATION_RATE: Rate = rate(1_000, 1);
+
+const fn rate(calls: u32, window_s: u32) -> Rate {
+    let (Some(calls), Some(window_s)) = (NonZeroU32::new(calls), NonZeroU32::new(window_s)) else {
+        panic!("a rate has calls and a window")
+    };
+    Rate { calls, window_s }
+}
 
 /// Everything a gateway is told at its start. [`Default`] is what production runs with.
 #[derive(Clone)]
@@ -23,6 +34,21 @@ pub struct GatewayConfig {
     pub line_calls_max: usize,
     /// Body bytes in the line of one model.
     pub line_bytes_max: usize,
+    /// Body bytes in all lines together.
+    pub waiting_bytes_max: usize,
+    /// How often one API key may call; without one, as often as it likes.
+    pub key_rate: Option<Rate>,
+    /// How often a model may be called that has no rate of its own; without one, as often as callers like.
+    pub model_rate: Option<Rate>,
+    /// How often an address may come with keys that are not known to be good before its failures are answered with
+    /// `429`. A good key is never refused for it.
+    pub failed_authentication_rate: Option<Rate>,
+    /// Signature checks for addresses that are over that rate, all together.
+    pub verification_rate: Rate,
+    /// Keys, and addresses, that are counted one by one; beyond that many they share a count.
+    pub rate_keys_max: usize,
+    /// An OpenID issuer whose tokens are as good as API keys of its users.
+    pub openid: Option<OpenIdConfig>,
     /// Connections at one time; more wait in the listener's queue.
     pub connections_max: usize,
     /// Milliseconds from a connection's first moment, or from an answer, to a whole request head.
@@ -65,6 +91,13 @@ impl Default for GatewayConfig {
             wait_ms_max: limits::WAIT_MS_MAX,
             line_calls_max: limits::LINE_CALLS_MAX,
             line_bytes_max: limits::LINE_BYTES_MAX,
+            waiting_bytes_max: 1024 * 1024 * 1024,
+            key_rate: None,
+            model_rate: None,
+            failed_authentication_rate: Some(FAILED_AUTHENTICATION_RATE),
+            verification_rate: VERIFICATION_RATE,
+            rate_keys_max: 20_000,
+            openid: None,
             connections_max: 10_000,
             head_ms_max: 10_000,
             body_idle_ms_max: 10_000,

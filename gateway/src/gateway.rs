@@ -11,14 +11,22 @@ use std::{
 };
 
 use arc_swap::{ArcSwapOption, Guard};
-use millgate_contract::{ids::DeploymentId, route::RouteSnapshot};
+use millgate_contract::{
+    ids::{DeploymentId, KeyId},
+    route::RouteSnapshot,
+};
 use tokio::{net::TcpListener, runtime::Handle, sync::Notify};
 
 use crate::{
+    authentication::Doorkeeper,
     config::GatewayConfig,
     follow,
     http::{self, Fallback},
+    keys::{KeyFacts, KeyInvalid, Look, PREFIX, Unverified},
+    line::Budget,
     metrics::Metrics,
+    openid::OpenId,
+    rates::{KeyedLimiter, Policy},
     request_id::RequestIds,
     routes::{ApplyError, Builder, RouteTable},
     snapshot_file,
@@ -45,6 +53,11 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) request_ids: RequestIds,
+    pub(crate) doorkeeper: Doorkeeper,
+    pub(crate) key_rate: Option<KeyedLimiter<KeyId>>,
+    openid: Option<OpenId>,
+    /// The bodies in all lines.
+    waiting_bytes: Arc<Budget>,
     /// Told when a slot's connection comes or goes.
     pub(crate) connected_changed: Arc<Notify>,
     is_draining: AtomicBool,
@@ -65,6 +78,12 @@ impl Gateway {
             metrics: Metrics::new(),
             tasks: Arc::new(Tasks::new(runtime.clone())),
             request_ids: RequestIds::new(),
+            doorkeeper: Doorkeeper::new(&config),
+            key_rate: config
+                .key_rate
+                .map(|rate| KeyedLimiter::new(Policy { name: "key", rate }, config.rate_keys_max)),
+            openid: config.openid.clone().map(|of| OpenId::new(of, config.verdicts_max, &runtime)),
+            waiting_bytes: Budget::new(config.waiting_bytes_max),
             connected_changed: Arc::new(Notify::new()),
             is_draining: AtomicBool::new(false),
             runtime,
@@ -145,6 +164,7 @@ impl Inner {
             metrics: &self.metrics,
             runtime: &self.runtime,
             connected_changed: &self.connected_changed,
+            waiting_bytes: &self.waiting_bytes,
         };
         let new = Arc::new(builder.build(snapshot, old.as_deref())?);
         self.metrics.generation.set(new.generation);
@@ -170,6 +190,29 @@ impl Inner {
         let table = self.table.load();
         let deployments = table.iter().flat_map(|t| t.routes()).filter_map(|r| r.deployment.as_ref());
         deployments.map(|d| (d.shared().route().deployment.clone(), d.shared().slots_connected())).collect()
+    }
+
+    /// What is known of the key of a call. Keys of ours have their prefix, tokens of the issuer have not.
+    pub(crate) fn look_at_key<'a>(&self, key: &'a str, now_s: u64) -> Look<'a> {
+        match (&self.openid, &*self.table()) {
+            (Some(openid), _) if !key.starts_with(PREFIX) => openid.look(key, now_s),
+            (_, Some(table)) => table.keys.look(key, now_s, &table.revoked),
+            (_, None) => Look::Bad,
+        }
+    }
+
+    /// Checks the signature of a key that [`Inner::look_at_key`] did not know.
+    pub(crate) fn verify_key(
+        &self,
+        key: &str,
+        unverified: Unverified<'_>,
+        now_s: u64,
+    ) -> Result<Arc<KeyFacts>, KeyInvalid> {
+        match (&self.openid, &*self.table()) {
+            (Some(openid), _) if !key.starts_with(PREFIX) => openid.verify(unverified, now_s),
+            (_, Some(table)) => table.keys.verify(unverified, now_s, &table.revoked),
+            (_, None) => Err(KeyInvalid),
+        }
     }
 
     /// Counts and logs a snapshot that is not routed by.

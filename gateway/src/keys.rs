@@ -1,32 +1,31 @@
 //! API keys: `mgk_` and a JWT signed with Ed25519, verified offline.
 //!
-//! A good signature is remembered by the token's SHA-256, in a bounded map that belongs to one set of verifying keys and
-//! goes with it. Only signature, form and issuer are remembered: time and deletion are asked at every call, who may call
-//! what is the route table's. Whatever is wrong with a key, the answer is the same.
+//! A good signature is remembered ([`verdicts`]). Only signature, form and issuer are: time and deletion are asked at
+//! every call, who may call what is the route table's. Whatever is wrong with a key, the answer is the same.
+//!
+//! Looking a key up and checking its signature are two steps, because the second is costly and bounded by whoever asks.
+
+pub(crate) mod verdicts;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
-use dashmap::DashMap;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use millgate_contract::{
     ids::{KeyId, Username},
     route::Verification,
 };
-use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use serde::Deserialize;
 
 use crate::hex;
+use verdicts::{TokenDigest, Verdicts};
 
 /// What every API key begins with.
 pub(crate) const PREFIX: &str = "mgk_";
 /// Longer ones are not looked at.
-const TOKEN_BYTES_MAX: usize = 4_096;
+pub(crate) const TOKEN_BYTES_MAX: usize = 4_096;
 /// The audience of keys that call models.
 const AUDIENCE: &str = "API";
 
@@ -39,8 +38,36 @@ pub(crate) struct KeyInvalid;
 pub(crate) struct KeyFacts {
     pub(crate) key: KeyId,
     pub(crate) user: Username,
-    expires_at_s: u64,
-    not_before_s: u64,
+    pub(crate) expires_at_s: u64,
+    pub(crate) not_before_s: u64,
+}
+
+impl KeyFacts {
+    /// True when it is neither too early nor too late for it.
+    pub(crate) fn is_current(&self, now_s: u64) -> bool {
+        self.not_before_s <= now_s && now_s < self.expires_at_s
+    }
+}
+
+/// What is known of a key without checking its signature.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Look<'a> {
+    Good(Arc<KeyFacts>),
+    Bad,
+    Unknown(Unverified<'a>),
+}
+
+/// A token whose signature is to be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unverified<'a> {
+    pub(crate) token: &'a str,
+    pub(crate) digest: TokenDigest,
+}
+
+/// True for a token that brings its key along or names a place to fetch it from: nothing of that is ever looked at, and
+/// who sends it is up to something.
+pub(crate) fn brings_a_key(header: &Header) -> bool {
+    header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() || header.x5c.is_some()
 }
 
 /// The keys that signatures are checked with, and the good signatures seen so far.
@@ -48,9 +75,7 @@ pub(crate) struct KeyRing {
     verification: Verification,
     by_kid: HashMap<String, DecodingKey>,
     rules: Validation,
-    verdicts: DashMap<[u8; SHA256_OUTPUT_LEN], Arc<KeyFacts>>,
-    verdicts_kept: AtomicUsize,
-    verdicts_max: usize,
+    verdicts: Verdicts,
 }
 
 /// A verifying key of a snapshot is not one.
@@ -71,11 +96,21 @@ struct Claims {
     jti: KeyId,
 }
 
+/// `aud`: one or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience {
+pub(crate) enum Audience {
     One(String),
     Several(Vec<String>),
+}
+
+impl Audience {
+    pub(crate) fn includes(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
 }
 
 impl KeyRing {
@@ -86,18 +121,11 @@ impl KeyRing {
                 hex::decode(&key.ed25519).ok_or_else(|| VerifyingKeyError { kid: key.kid.clone() })?;
             by_kid.insert(key.kid.clone(), DecodingKey::from_ed_der(&raw));
         }
-        // Only the signature is left to the library. Claims are checked here, on each call and strictly: the library
-        // lets a token pass whose `nbf` is not a number.
-        let mut rules = Validation::new(Algorithm::EdDSA);
-        rules.required_spec_claims.clear();
-        (rules.validate_exp, rules.validate_nbf, rules.validate_aud) = (false, false, false);
         Ok(Self {
             verification: verification.clone(),
             by_kid,
-            rules,
-            verdicts: DashMap::new(),
-            verdicts_kept: AtomicUsize::new(0),
-            verdicts_max,
+            rules: signature_only(Algorithm::EdDSA),
+            verdicts: Verdicts::new(verdicts_max),
         })
     }
 
@@ -106,55 +134,57 @@ impl KeyRing {
         self.verification == *verification
     }
 
-    /// The holder of a key, if it is valid at `now_s` (Unix seconds).
+    /// What is known of a key at `now_s` (Unix seconds).
+    pub(crate) fn look<'a>(&self, key: &'a str, now_s: u64, revoked: &HashSet<KeyId>) -> Look<'a> {
+        let Some(token) = key.strip_prefix(PREFIX).filter(|token| token.len() <= TOKEN_BYTES_MAX) else {
+            return Look::Bad;
+        };
+        let digest = TokenDigest::of(token);
+        match self.verdicts.get(digest) {
+            Some(facts) if is_valid(&facts, now_s, revoked) => Look::Good(facts),
+            Some(_) => Look::Bad,
+            None => Look::Unknown(Unverified { token, digest }),
+        }
+    }
+
+    /// The holder of a key, if its signature is good and it is valid at `now_s` (Unix seconds). Costs a signature check.
     pub(crate) fn verify(
         &self,
-        key: &str,
+        key: Unverified<'_>,
         now_s: u64,
         revoked: &HashSet<KeyId>,
     ) -> Result<Arc<KeyFacts>, KeyInvalid> {
-        let token = key.strip_prefix(PREFIX).filter(|t| t.len() <= TOKEN_BYTES_MAX).ok_or(KeyInvalid)?;
-        let mut sum = [0; SHA256_OUTPUT_LEN];
-        sum.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        let known = self.verdicts.get(&sum).map(|facts| Arc::clone(&facts));
-        let facts = match known {
-            Some(facts) => facts,
-            None => self.remember(sum, self.check_signature(token)?),
-        };
-        let is_good =
-            facts.not_before_s <= now_s && now_s < facts.expires_at_s && !revoked.contains(&facts.key);
-        if is_good { Ok(facts) } else { Err(KeyInvalid) }
+        let facts = self.verdicts.remember(key.digest, self.check_signature(key.token)?);
+        if is_valid(&facts, now_s, revoked) { Ok(facts) } else { Err(KeyInvalid) }
     }
 
     fn check_signature(&self, token: &str) -> Result<KeyFacts, KeyInvalid> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| KeyInvalid)?;
         // A token names one of our keys; it does not bring its own.
-        if header.alg != Algorithm::EdDSA || header.jwk.is_some() || header.jku.is_some() {
+        if header.alg != Algorithm::EdDSA || brings_a_key(&header) {
             return Err(KeyInvalid);
         }
         let verifying = header.kid.and_then(|kid| self.by_kid.get(&kid)).ok_or(KeyInvalid)?;
         let claims =
             jsonwebtoken::decode::<Claims>(token, verifying, &self.rules).map_err(|_| KeyInvalid)?.claims;
-        let is_for_calls = match &claims.aud {
-            Audience::One(one) => one == AUDIENCE,
-            Audience::Several(several) => several.iter().any(|a| a == AUDIENCE),
-        };
-        if claims.iss != self.verification.issuer || !is_for_calls {
+        if claims.iss != self.verification.issuer || !claims.aud.includes(AUDIENCE) {
             return Err(KeyInvalid);
         }
         Ok(KeyFacts { key: claims.jti, user: claims.sub, expires_at_s: claims.exp, not_before_s: claims.nbf })
     }
+}
 
-    /// Keeps a verdict. A full map is emptied: that costs each key in use one more check of its signature.
-    fn remember(&self, sum: [u8; SHA256_OUTPUT_LEN], facts: KeyFacts) -> Arc<KeyFacts> {
-        if self.verdicts_kept.fetch_add(1, Ordering::Relaxed) >= self.verdicts_max {
-            self.verdicts.clear();
-            self.verdicts_kept.store(1, Ordering::Relaxed);
-        }
-        let facts = Arc::new(facts);
-        self.verdicts.insert(sum, Arc::clone(&facts));
-        facts
-    }
+/// Only the signature is left to the library. Claims are checked by us, on each call and strictly: the library lets a
+/// token pass whose `nbf` is not a number.
+pub(crate) fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut rules = Validation::new(algorithm);
+    rules.required_spec_claims.clear();
+    (rules.validate_exp, rules.validate_nbf, rules.validate_aud) = (false, false, false);
+    rules
+}
+
+fn is_valid(facts: &KeyFacts, now_s: u64, revoked: &HashSet<KeyId>) -> bool {
+    facts.is_current(now_s) && !revoked.contains(&facts.key)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! way is `http` → [`split`] → `routes` → `keys` → `dispatch` (`line`) → `call` (`slots`) → `prediction` → `http`.
 #![forbid(unsafe_code)]
 
+mod authentication;
 mod call;
+mod caller_address;
 mod config;
 mod dispatch;
 mod follow;
@@ -15,7 +17,9 @@ mod keys;
 mod line;
 mod lines;
 mod metrics;
+mod openid;
 mod prediction;
+mod rates;
 mod request_id;
 mod routes;
 mod sink;
@@ -23,10 +27,12 @@ mod slots;
 mod snapshot_file;
 pub mod split;
 mod tasks;
+mod trace_context;
 
 pub use config::{CorsOrigins, GatewayConfig};
 pub use gateway::{Applied, Gateway};
 pub use http::{BoxError, Fallback, FallbackBody, no_fallback};
 pub use keys::VerifyingKeyError;
+pub use openid::{KeySetError, OpenIdConfig};
 pub use routes::ApplyError;
 pub use sink::{MetricsSink, TrackedPrediction};

@@ -7,7 +7,10 @@
 //! - a replica granted to a call that vanished in the same instant goes to the next: the grant stays in the line until
 //!   the call takes it, and [`Standing`]'s drop gives it on.
 //!
-//! The line does not know time: whoever waits bounds it.
+//! The line does not know time: whoever waits bounds it. Bytes of waiting bodies are bounded per line, and by a
+//! [`Budget`] over all lines of a gateway.
+
+mod budget;
 
 use std::{
     collections::BTreeMap,
@@ -18,6 +21,9 @@ use std::{
     },
     task::{Context, Poll, Waker},
 };
+
+pub(crate) use budget::Budget;
+use budget::Share;
 
 /// What a line hands out.
 pub(crate) trait Place {
@@ -60,6 +66,7 @@ pub(crate) enum Turned {
 /// A line.
 pub(crate) struct Line<P: Place> {
     limits: LineLimits,
+    budget: Arc<Budget>,
     tickets: AtomicU64,
     state: Mutex<State<P>>,
 }
@@ -77,12 +84,15 @@ struct State<P> {
 struct Waiter {
     waker: Option<Waker>,
     body_bytes: usize,
+    /// Of the gateway's budget; given back with the place.
+    _share: Share,
 }
 
 impl<P: Place> Line<P> {
-    pub(crate) fn new(limits: LineLimits) -> Arc<Self> {
+    pub(crate) fn new(limits: LineLimits, budget: Arc<Budget>) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            budget,
             tickets: AtomicU64::new(0),
             state: Mutex::new(State {
                 idle: Vec::new(),
@@ -108,13 +118,16 @@ impl<P: Place> Line<P> {
         if let Some(place) = state.idle.pop() {
             return Ok(Lease::Now(place));
         }
-        let is_full = state.waiting.len() >= self.limits.calls_max
-            || state.waiting_bytes.saturating_add(body_bytes) > self.limits.bytes_max;
-        if is_full && !ticket.has_stood {
-            return Err(Turned::Full);
-        }
+        let share = if ticket.has_stood {
+            self.budget.take_anyway(body_bytes)
+        } else {
+            let is_full = state.waiting.len() >= self.limits.calls_max
+                || state.waiting_bytes.saturating_add(body_bytes) > self.limits.bytes_max;
+            let share = if is_full { None } else { self.budget.take(body_bytes) };
+            share.ok_or(Turned::Full)?
+        };
         state.waiting_bytes += body_bytes;
-        state.waiting.insert(ticket.number, Waiter { waker: None, body_bytes });
+        state.waiting.insert(ticket.number, Waiter { waker: None, body_bytes, _share: share });
         drop(state);
         Ok(Lease::Later(Standing { line: Arc::clone(self), number: ticket.number }))
     }

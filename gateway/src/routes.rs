@@ -21,8 +21,9 @@ use crate::{
     config::GatewayConfig,
     hex,
     keys::{KeyRing, VerifyingKeyError},
-    line::{Line, LineLimits},
+    line::{Budget, Line, LineLimits},
     metrics::{Metrics, ModelMetrics},
+    rates::{Limiter, Policy},
     slots::{
         deployment::{Deployment, Founding},
         link::Link,
@@ -82,6 +83,8 @@ pub(crate) struct Route {
     pub(crate) line: Arc<Line<Link>>,
     pub(crate) deployment: Option<Arc<Deployment>>,
     pub(crate) metrics: ModelMetrics,
+    /// How often it may be called.
+    pub(crate) rate: Option<Arc<Limiter>>,
     callers: Arc<HashSet<Username>>,
 }
 
@@ -91,6 +94,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) metrics: &'a Metrics,
     pub(crate) runtime: &'a Handle,
     pub(crate) connected_changed: &'a Arc<Notify>,
+    pub(crate) waiting_bytes: &'a Arc<Budget>,
 }
 
 impl RouteTable {
@@ -208,7 +212,8 @@ impl Builder<'_> {
         }
         let limits =
             LineLimits { calls_max: self.config.line_calls_max, bytes_max: self.config.line_bytes_max };
-        let line = old.map_or_else(|| Line::new(limits), |old| Arc::clone(&old.line));
+        let line = old
+            .map_or_else(|| Line::new(limits, Arc::clone(self.waiting_bytes)), |old| Arc::clone(&old.line));
         let serving = old.and_then(|old| old.deployment.clone());
         let deployment = match &spec.target {
             Target::Unavailable(_) => None,
@@ -230,7 +235,15 @@ impl Builder<'_> {
             line.open();
         }
         let metrics = self.metrics.of(&spec);
-        Arc::new(Route { spec, line, deployment, metrics, callers })
+        let rate = self.rate(&spec, old);
+        Arc::new(Route { spec, line, deployment, metrics, rate, callers })
+    }
+
+    /// A model's own rate or the gateway's, and what of it is used already.
+    fn rate(&self, spec: &ModelRoute, old: Option<&Arc<Route>>) -> Option<Arc<Limiter>> {
+        let rate = spec.rate.or(self.config.model_rate)?;
+        let kept = old.and_then(|old| old.rate.clone()).filter(|kept| kept.rate() == rate);
+        Some(kept.unwrap_or_else(|| Arc::new(Limiter::new(Policy { name: "model", rate }))))
     }
 
     /// Ends what the new table has no use for.

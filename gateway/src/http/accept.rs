@@ -23,7 +23,7 @@ use super::{
     Body, Fallback, service,
     wire::{Protocol, Wire},
 };
-use crate::{config::GatewayConfig, gateway::Inner};
+use crate::{caller_address::CallerAddress, config::GatewayConfig, gateway::Inner};
 
 /// The pause after an `accept` that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -133,9 +133,14 @@ impl Accepting {
                 () = &mut shutdown => return,
                 Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
                 (accepted, permit) = next => match accepted {
-                    Ok((tcp, _)) => {
+                    Ok((tcp, address)) => {
                         let (limits, draining) = (self.limits, self.draining.subscribe());
                         let service = service.clone();
+                        let from = CallerAddress(address.ip());
+                        let service = move |mut request: Request<Incoming>| {
+                            request.extensions_mut().insert(from);
+                            service(request)
+                        };
                         self.connections.spawn(async move {
                             let _permit = permit;
                             connection(tcp, limits, service, draining).await;

@@ -14,6 +14,7 @@ use millgate_contract::{
 use crate::{
     gateway::Inner,
     metrics::{CALLER_GONE, OK},
+    rates::Standings,
     routes::Route,
 };
 
@@ -25,6 +26,7 @@ pub(super) struct Record<'a> {
     pub(super) route: Option<Arc<Route>>,
     pub(super) user: Option<Username>,
     pub(super) key: Option<KeyId>,
+    pub(super) rates: Standings,
     pub(super) replica: Option<ReplicaId>,
     pub(super) waited: Duration,
     pub(super) timings: Timings,
@@ -43,6 +45,7 @@ impl<'a> Record<'a> {
             route: None,
             user: None,
             key: None,
+            rates: Standings::default(),
             replica: None,
             waited: Duration::ZERO,
             timings: Timings::default(),

@@ -27,7 +27,7 @@ pub(super) fn preflight(origins: &CorsOrigins, request: &HeaderMap) -> Response<
 /// Lets the page read an answer, if its origin is allowed.
 pub(super) fn expose(origins: &CorsOrigins, request: &HeaderMap, response: &mut Response<Body>) {
     if allow(origins, request, response.headers_mut()) {
-        let exposed = HeaderValue::from_static("retry-after, x-request-id");
+        let exposed = HeaderValue::from_static("ratelimit, ratelimit-policy, retry-after, x-request-id");
         response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 }

@@ -1,31 +1,16 @@
 //! One model call, from head to answer, in the order that the contract gives its refusals.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use hyper::{
-    HeaderMap, Method, Request, Response,
-    body::Incoming,
-    header::{AUTHORIZATION, HeaderName},
-    http::request::Parts,
-};
-use millgate_contract::{ids::RequestId, limits::TRACEPARENT_BYTES_MAX, refusal::Refusal};
+use hyper::{Method, Request, Response, body::Incoming, http::request::Parts};
+use millgate_contract::{ids::RequestId, refusal::Refusal};
 
 use super::{Body, access::Record, answer, body, cors};
 use crate::{
-    call::Order,
-    dispatch::dispatch,
-    gateway::Inner,
-    keys::KeyFacts,
-    prediction,
-    routes::{Route, RouteTable},
-    split::split,
+    authentication::authenticate, call::Order, caller_address::CallerAddress, dispatch::dispatch,
+    gateway::Inner, prediction, routes::Route, split::split, trace_context::traceparent,
 };
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Answers a request to one of the paths of models.
 pub(super) async fn answer(inner: &Inner, request: Request<Incoming>, id: &RequestId) -> Response<Body> {
@@ -45,6 +30,7 @@ pub(super) async fn answer(inner: &Inner, request: Request<Incoming>, id: &Reque
             answer::refusal(&refusal, record.replica.as_ref())
         }
     };
+    record.rates.put_on(response.headers_mut());
     cors::expose(origins, &parts.headers, &mut response);
     response
 }
@@ -64,7 +50,9 @@ async fn call(
         body::Failed::Broken => Refusal::Malformed("the body ended early".into()),
     })?;
     record.request_bytes = body.len();
-    let (route, request) = route(inner, parts, &body, record)?;
+    let (route, request) = route(inner, parts, &body)?;
+    record.route = Some(Arc::clone(&route));
+    admit(inner, parts, &route, record).await?;
     if let Some(refusal) = route.unavailable() {
         return Err(refusal);
     }
@@ -86,13 +74,8 @@ async fn call(
     prediction::answer(inner, &route, &ran, &done)
 }
 
-/// Which model is called, by whom, with what. The order of the refusals is the contract's: body, access key, API key.
-fn route(
-    inner: &Inner,
-    parts: &Parts,
-    body: &Bytes,
-    record: &mut Record<'_>,
-) -> Result<(Arc<Route>, Bytes), Refusal> {
+/// Which model is called, with what. The order of the refusals is the contract's: body, access key, API key.
+fn route(inner: &Inner, parts: &Parts, body: &Bytes) -> Result<(Arc<Route>, Bytes), Refusal> {
     let split = split(body).map_err(|malformed| Refusal::Malformed(malformed.to_string().into()))?;
     let table = inner.table();
     let Some(table) = table.as_ref() else {
@@ -107,39 +90,36 @@ fn route(
             .and_then(|access_key| table.by_access_key(access_key)),
     };
     let route = Arc::clone(route.ok_or(Refusal::AccessKeyInvalid)?);
-    record.route = Some(Arc::clone(&route));
-    if route.spec.requires_api_key {
-        let facts = authenticate(table, &parts.headers)?;
-        record.user = Some(facts.user.clone());
-        record.key = Some(facts.key.clone());
-        if !table.allows(&facts.user, &route) {
-            return Err(Refusal::ApiKeyForbidden);
-        }
-    }
     let request = body.slice(split.request);
     Ok((route, request))
 }
 
-fn authenticate(table: &RouteTable, headers: &HeaderMap) -> Result<Arc<KeyFacts>, Refusal> {
-    let header = headers.get(AUTHORIZATION).ok_or(Refusal::ApiKeyRequired)?;
-    let (scheme, key) =
-        header.to_str().ok().and_then(|text| text.trim().split_once(' ')).ok_or(Refusal::ApiKeyInvalid)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refusal::ApiKeyRequired);
+/// Whether the caller may call this model now: API key, permission, rates.
+async fn admit(
+    inner: &Inner,
+    parts: &Parts,
+    route: &Arc<Route>,
+    record: &mut Record<'_>,
+) -> Result<(), Refusal> {
+    if route.spec.requires_api_key {
+        let peer = CallerAddress::of(&parts.extensions);
+        let facts = authenticate(inner, &parts.headers, peer, &mut record.rates).await?;
+        record.user = Some(facts.user.clone());
+        record.key = Some(facts.key.clone());
+        if !inner.table().as_ref().is_some_and(|table| table.allows(&facts.user, route)) {
+            return Err(Refusal::ApiKeyForbidden);
+        }
+        if let Some(rate) = &inner.key_rate {
+            record.rates.note(rate.check(&facts.key))?;
+        }
     }
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    table.keys.verify(key.trim(), now_s, &table.revoked).map_err(|_| Refusal::ApiKeyInvalid)
+    match &route.rate {
+        Some(rate) => record.rates.note(rate.check()),
+        None => Ok(()),
+    }
 }
 
 /// The value of `accessKey`. Access keys are letters and digits, which nobody encodes.
 fn access_key_of_query(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("accessKey="))
-}
-
-/// The caller's trace context if it is of its form, else nothing.
-fn traceparent(headers: &HeaderMap) -> &str {
-    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let is_formed =
-        given.len() <= TRACEPARENT_BYTES_MAX && given.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    if is_formed { given } else { "" }
 }

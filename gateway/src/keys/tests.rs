@@ -63,7 +63,17 @@ fn without(field: &str) -> Value {
 }
 
 fn verdict(ring: &KeyRing, key: &str) -> Result<String, KeyInvalid> {
-    ring.verify(key, NOW_S, &HashSet::new()).map(|facts| facts.user.as_str().to_owned())
+    verdict_at(ring, key, NOW_S, &HashSet::new())
+}
+
+/// As a gateway asks: what is known, and the signature only where nothing is.
+fn verdict_at(ring: &KeyRing, key: &str, now_s: u64, revoked: &HashSet<KeyId>) -> Result<String, KeyInvalid> {
+    let facts = match ring.look(key, now_s, revoked) {
+        Look::Good(facts) => Ok(facts),
+        Look::Bad => Err(KeyInvalid),
+        Look::Unknown(unverified) => ring.verify(unverified, now_s, revoked),
+    };
+    facts.map(|facts| facts.user.as_str().to_owned())
 }
 
 #[test]
@@ -89,6 +99,8 @@ fn a_key_that_is_wrong_in_any_way_is_refused() {
         ("expiry as text", issuer.key(&with("exp", json!("4000000000")))),
         ("not yet", issuer.key(&with("nbf", json!(NOW_S + 1)))),
         ("not yet, as text", issuer.key(&with("nbf", json!("4000000000")))),
+        ("not yet, as a fraction", issuer.key(&with("nbf", json!(4e9)))),
+        ("from nowhen", issuer.key(&with("nbf", json!(null)))),
         ("other audience", issuer.key(&with("aud", json!(["Application"])))),
         ("no audience", issuer.key(&without("aud"))),
         ("other issuer", issuer.key(&with("iss", json!("elsewhere")))),
@@ -99,8 +111,16 @@ fn a_key_that_is_wrong_in_any_way_is_refused() {
         ("no signing key named", issuer.key_with(&Header::new(Algorithm::EdDSA), &claims())),
         ("signed by somebody else", Issuer::new().key(&claims())),
         (
-            "brings its own key set",
+            "names a place of its own key set",
             issuer.key_with(&Header { jku: Some("https://x".into()), ..header("1") }, &claims()),
+        ),
+        (
+            "names a place of its own certificate",
+            issuer.key_with(&Header { x5u: Some("https://x".into()), ..header("1") }, &claims()),
+        ),
+        (
+            "brings its own certificate",
+            issuer.key_with(&Header { x5c: Some(vec!["MA==".into()]), ..header("1") }, &claims()),
         ),
         ("no prefix", issuer.key(&claims())[PREFIX.len()..].to_owned()),
         ("nothing", String::new()),
@@ -143,10 +163,15 @@ fn time_and_deletion_are_asked_of_a_remembered_key_too() {
     let issuer = Issuer::new();
     let ring = issuer.ring();
     let key = issuer.key(&claims());
-    assert!(ring.verify(&key, NOW_S, &HashSet::new()).is_ok());
-    assert_eq!(ring.verify(&key, NOW_S + 60, &HashSet::new()), Err(KeyInvalid));
-    assert_eq!(ring.verify(&key, NOW_S, &HashSet::from([KeyId::new("k1")])), Err(KeyInvalid));
-    assert!(ring.verify(&key, NOW_S, &HashSet::from([KeyId::new("k2")])).is_ok());
+    let at = |now_s, revoked: &[&str]| {
+        let revoked = revoked.iter().map(|key| KeyId::new(*key)).collect();
+        verdict_at(&ring, &key, now_s, &revoked).is_ok()
+    };
+    assert!(at(NOW_S, &[]));
+    assert!(!at(NOW_S + 60, &[]));
+    assert!(!at(NOW_S, &["k1"]));
+    assert!(at(NOW_S, &["k2"]));
+    assert_eq!(ring.look(&key, NOW_S, &HashSet::from([KeyId::new("k1")])), Look::Bad);
 }
 
 #[test]

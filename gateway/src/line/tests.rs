@@ -23,7 +23,7 @@ fn token(number: u32) -> Token {
 }
 
 fn line(calls_max: usize, bytes_max: usize) -> Arc<Line<Token>> {
-    Line::new(LineLimits { calls_max, bytes_max })
+    Line::new(LineLimits { calls_max, bytes_max }, Budget::new(usize::MAX))
 }
 
 fn stand(line: &Arc<Line<Token>>, ticket: Ticket) -> Standing<Token> {

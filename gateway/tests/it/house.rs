@@ -168,6 +168,7 @@ pub(crate) fn model(double: &Double) -> ModelRoute {
         requires_api_key: false,
         request_timeout_ms: 30_000,
         on_hang_up: OnHangUp::Finish,
+        rate: None,
         target: Target::Deployment(double.route()),
     }
 }

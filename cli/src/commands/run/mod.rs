@@ -121,6 +121,7 @@ fn snapshot(edition: &Edition, generation: u64, slots: u16) -> RouteSnapshot {
             requires_api_key: false,
             request_timeout_ms: limits::REQUEST_TIMEOUT_MS_DEFAULT,
             on_hang_up: OnHangUp::Finish,
+            rate: None,
             target: Target::Deployment(DeploymentRoute {
                 deployment: deployment_id(generation),
                 crn: "crn:cdp:ml:::workspace:dev/model-deployment".into(),
