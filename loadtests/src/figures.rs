@@ -21,6 +21,13 @@ impl Figures {
         self.rows.push((name.to_string(), text, holds));
     }
 
+    /// A row of a table; it holds when nothing is wrong with it.
+    pub(crate) fn row(&mut self, name: impl Display, found: impl Display, faults: &[String]) {
+        let text =
+            if faults.is_empty() { found.to_string() } else { format!("{found}: {}", faults.join("; ")) };
+        self.rows.push((name.to_string(), text, faults.is_empty()));
+    }
+
     /// A figure that must be at most this.
     pub(crate) fn at_most<T: Display + PartialOrd>(&mut self, name: impl Display, value: T, most: T) {
         let holds = value <= most;

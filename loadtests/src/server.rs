@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use nix::sys::signal::Signal;
@@ -20,6 +20,8 @@ pub(crate) struct Server {
     programs: PathBuf,
     listen: String,
 }
+
+const CONFIGURATION: &str = "millgate.toml";
 
 /// How to call one model.
 #[derive(Clone)]
@@ -40,10 +42,16 @@ impl Model {
 impl Server {
     /// Starts it on a free port.
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts it on a free port with this configuration file.
+    pub(crate) fn start_with(configuration: &str) -> Self {
         let folder =
             tempfile::Builder::new().prefix("mgload").tempdir_in("/tmp").expect("/tmp can be written to");
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("the folder is ours");
+        fs::write(folder.path().join(CONFIGURATION), configuration).expect("the folder is ours");
         let programs = std::env::current_exe().expect("this program has a file");
         let programs = programs.parent().expect("a file is in a folder").to_owned();
         let (child, listen) = Self::spawn(&programs, &folder, "127.0.0.1:0");
@@ -55,6 +63,8 @@ impl Server {
             .arg("serve")
             .arg("--data-dir")
             .arg(folder.path().join("data"))
+            .arg("--config")
+            .arg(folder.path().join(CONFIGURATION))
             .args(["--listen", listen, "--admin-listen", "127.0.0.1:0"])
             .env("MILLGATE_LOG", std::env::var("MILLGATE_LOG").unwrap_or_else(|_| "warn".into()))
             .stdout(Stdio::piped())
@@ -80,29 +90,49 @@ impl Server {
 
     /// Runs the command line against this server; what it printed.
     pub(crate) fn millgate(&self, args: &[&str]) -> String {
-        let output = Command::new(self.programs.join("millgate"))
+        let output = self.run(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        Command::new(self.programs.join("millgate"))
             .args(args)
             .env("MILLGATE_SERVER", format!("http://{}", self.listen))
             .env("MILLGATE_DATA_DIR", self.folder.path().join("data"))
             .env_remove("MILLGATE_API_KEY")
             .env_remove("MILLGATE_KEY_FILE")
             .output()
-            .expect("`millgate` is built");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
+            .expect("`millgate` is built")
     }
 
     /// Deploys a file with this text.
     pub(crate) fn deploy(&self, name: &str, python: &str, options: &[&str]) -> Model {
+        let target = self.write(name, python);
+        let mut args = vec!["deploy", &target, "--name", name];
+        args.extend(options);
+        self.millgate(&args);
+        self.model(name)
+    }
+
+    /// Deploys a file that cannot be deployed; what was said about it.
+    pub(crate) fn deploy_in_vain(&self, name: &str, python: &str) -> Result<String, String> {
+        let target = self.write(name, python);
+        let output = self.run(&["deploy", &target, "--name", name]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.code() == Some(1) { Ok(text) } else { Err(format!("{}: {text}", output.status)) }
+    }
+
+    fn write(&self, name: &str, python: &str) -> String {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).expect("the folder is ours");
         let file = folder.join("model.py");
         fs::write(&file, python).expect("the folder is ours");
-        let target = format!("{}:predict", file.display());
-        let mut args = vec!["deploy", &target, "--name", name];
-        args.extend(options);
-        self.millgate(&args);
+        format!("{}:predict", file.display())
+    }
+
+    fn model(&self, name: &str) -> Model {
         let text = fs::read_to_string(self.folder.path().join("data/credentials.json"))
             .expect("the server wrote it");
         let credentials: Value = serde_json::from_str(&text).expect("the server wrote JSON");

@@ -20,7 +20,8 @@ pub(crate) async fn run(time: Duration) -> Figures {
     let server = Arc::new(Server::start());
     let model = server.deploy("echo", ECHO, &["--replicas", "4"]);
     let plan = Plan::numbered(8, time);
-    let (outcome, kills) = tokio::join!(load(&model, &plan), kill_each_second(Arc::clone(&server), &model.name, time));
+    let (outcome, kills) =
+        tokio::join!(load(&model, &plan), kill_each_second(Arc::clone(&server), &model.name, time));
     let times = outcome.sorted();
     let failed: u64 = outcome.by_status.iter().filter(|(s, _)| **s != 200).map(|(_, n)| *n).sum();
     figures.show("calls", outcome.by_status.values().sum::<u64>());

@@ -1,6 +1,7 @@
 //! The scenarios, one file each.
 
 mod control;
+mod crashes;
 mod fair;
 mod kills;
 mod memory;
@@ -51,6 +52,12 @@ pub(crate) const ALL: &[Scenario] = &[
         what: "kill -9 of the whole server each 5 s: replicas stay and calls go on after each start",
         seconds: 60,
         run: |time| Box::pin(control::run(time)),
+    },
+    Scenario {
+        name: "crashes",
+        what: "everything a function can do wrong, while another model serves: the answer of each, and no effect on the other",
+        seconds: 0,
+        run: |time| Box::pin(crashes::run(time)),
     },
     Scenario {
         name: "fair",
