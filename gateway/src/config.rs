@@ -51,12 +51,21 @@ pub struct GatewayConfig {
     pub openid: Option<OpenIdConfig>,
     /// Connections at one time; more wait in the listener's queue.
     pub connections_max: usize,
-    /// Milliseconds from a connection's first moment, or from an answer, to a whole request head.
+    /// Connections of one address at one time; more are closed unread. Of a proxy in front there is one address.
+    pub connections_per_address_max: usize,
+    /// Milliseconds from a connection's first moment to its first byte, and from a request's first byte to its whole
+    /// head.
     pub head_ms_max: u64,
-    /// Milliseconds in which no byte of a body arrives.
+    /// Milliseconds from an answer to the first byte of the next request.
+    pub keep_alive_ms_max: u64,
+    /// Milliseconds in which no byte of a call's body arrives.
     pub body_idle_ms_max: u64,
-    /// Milliseconds for a whole body.
+    /// Milliseconds for the whole body of a call.
     pub body_ms_max: u64,
+    /// Milliseconds in which no byte of any other body arrives.
+    pub other_body_idle_ms_max: u64,
+    /// Bytes a second that a body must bring on the average, after the milliseconds it may bring none.
+    pub body_bytes_per_s_min: u64,
     /// Milliseconds in which a caller takes no byte of its answer.
     pub write_idle_ms_max: u64,
     /// Milliseconds that running calls are given when the gateway ends.
@@ -99,9 +108,13 @@ impl Default for GatewayConfig {
             rate_keys_max: 20_000,
             openid: None,
             connections_max: 10_000,
+            connections_per_address_max: 10_000,
             head_ms_max: 10_000,
+            keep_alive_ms_max: 75_000,
             body_idle_ms_max: 10_000,
             body_ms_max: 30_000,
+            other_body_idle_ms_max: 30_000,
+            body_bytes_per_s_min: 1_000,
             write_idle_ms_max: 30_000,
             drain_ms_max: 30_000,
             cancel_grace_ms: 2_000,

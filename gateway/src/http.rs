@@ -3,7 +3,8 @@
 //! | module | job |
 //! | --- | --- |
 //! | `accept` | the accept loop, connections, their drain |
-//! | `wire` | the socket under hyper: what was read to tell HTTP/1 from HTTP/2, and the clock of a caller that does not read |
+//! | `addresses` | how many connections an address has |
+//! | `wire` | the socket: what was read to tell HTTP/1 from HTTP/2, the clock of a caller that does not read, hang-ups |
 //! | `service` | which requests are model calls, which are others' |
 //! | `model` | one model call, from head to answer |
 //! | `body` | the body, bounded in bytes and time |
@@ -22,6 +23,7 @@ use tower::util::BoxCloneSyncService;
 
 pub(crate) mod accept;
 mod access;
+mod addresses;
 pub(crate) mod admin;
 mod answer;
 mod body;
@@ -37,8 +39,11 @@ pub type FallbackBody = UnsyncBoxBody<Bytes, BoxError>;
 /// Answers every request that is not a model call: the control API and the dashboard.
 pub type Fallback = BoxCloneSyncService<Request<Incoming>, Response<FallbackBody>, Infallible>;
 
+/// The paths of models, on any host.
+pub(crate) const MODEL_PATHS: [&str; 2] = ["/model", "/api/altus-ds-1/models/call-model"];
+
 /// Any answer's body.
-type Body = Either<Full<Bytes>, FallbackBody>;
+pub(crate) type Body = Either<Full<Bytes>, FallbackBody>;
 
 /// For a gateway alone: everything that is not a model call is `404`.
 pub fn no_fallback() -> Fallback {

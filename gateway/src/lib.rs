@@ -10,6 +10,7 @@ mod caller_address;
 mod config;
 mod dispatch;
 mod follow;
+mod gate;
 mod gateway;
 mod hex;
 mod http;

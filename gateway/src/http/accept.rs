@@ -20,23 +20,30 @@ use tokio::{
 };
 
 use super::{
-    Body, Fallback, service,
+    Body, Fallback,
+    addresses::Addresses,
+    service,
     wire::{Protocol, Wire},
 };
-use crate::{caller_address::CallerAddress, config::GatewayConfig, gateway::Inner};
+use crate::{
+    caller_address::CallerAddress,
+    config::GatewayConfig,
+    gate::{Answered, Counted, Exchange, Gate, GateLimits, Pace, PaceLimits},
+    gateway::Inner,
+};
 
 /// The pause after an `accept` that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// Header lines of a request.
-const HEADERS_MAX: usize = 100;
 /// Bytes that a connection buffers in each direction.
 const BUFFER_BYTES_MAX: usize = 128 * 1024;
 /// Streams at one time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 32;
 /// Bytes of the header list of an HTTP/2 request.
 const HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
+/// Bytes of bodies that an HTTP/2 caller may send before they are read, of one stream and of all.
+const WINDOW_BYTES: [u32; 2] = [256 * 1024, 512 * 1024];
+/// What an HTTP/2 caller says before its first frame.
+const PREFACE_BYTES: usize = 24;
 /// Resets that an HTTP/2 caller may have in hand before its connection ends.
 const RESETS_MAX: usize = 32;
 /// How long an HTTP/2 connection may be silent before it is asked whether it lives.
@@ -79,14 +86,21 @@ pub(crate) async fn serve(
 /// What a connection is held to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    head_max: Duration,
+    gate: GateLimits,
     write_idle_max: Duration,
+    per_address_max: usize,
 }
 
 impl Limits {
     pub(super) fn of(config: &GatewayConfig) -> Self {
         Self {
-            head_max: Duration::from_millis(config.head_ms_max),
+            gate: GateLimits {
+                head_max: Duration::from_millis(config.head_ms_max),
+                idle_max: Duration::from_millis(config.keep_alive_ms_max),
+                body_idle_max: Duration::from_millis(config.other_body_idle_ms_max),
+                body_bytes_per_s_min: config.body_bytes_per_s_min,
+            },
+            per_address_max: config.connections_per_address_max,
             write_idle_max: Duration::from_millis(config.write_idle_ms_max),
         }
     }
@@ -96,6 +110,7 @@ impl Limits {
 pub(super) struct Accepting {
     limits: Limits,
     permits: Arc<Semaphore>,
+    addresses: Addresses,
     connections: JoinSet<()>,
     draining: watch::Sender<bool>,
 }
@@ -105,6 +120,7 @@ impl Accepting {
         Self {
             limits,
             permits: Arc::new(Semaphore::new(connections_max)),
+            addresses: Addresses::new(limits.per_address_max),
             connections: JoinSet::new(),
             draining: watch::Sender::new(false),
         }
@@ -134,6 +150,8 @@ impl Accepting {
                 Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
                 (accepted, permit) = next => match accepted {
                     Ok((tcp, address)) => {
+                        // One that has too many already learns it by the end of this one.
+                        let Some(place) = self.addresses.enter(address.ip()) else { continue };
                         let (limits, draining) = (self.limits, self.draining.subscribe());
                         let service = service.clone();
                         let from = CallerAddress(address.ip());
@@ -142,7 +160,7 @@ impl Accepting {
                             service(request)
                         };
                         self.connections.spawn(async move {
-                            let _permit = permit;
+                            let (_permit, _place) = (permit, place);
                             connection(tcp, limits, service, draining).await;
                         });
                     }
@@ -181,50 +199,91 @@ where
 {
     // Answers are written whole; waiting for more would only delay them.
     let _ = tcp.set_nodelay(true);
-    let opening = timeout(limits.head_max, Wire::open(tcp, limits.write_idle_max));
+    let opening = timeout(limits.gate.head_max, Wire::open(tcp, limits.write_idle_max));
     let opened = tokio::select! {
         opened = opening => opened,
         () = begins(&mut draining) => return,
     };
     let Ok(Ok((wire, protocol))) = opened else { return };
-    let io = TokioIo::new(wire);
     let ended = match protocol {
-        Protocol::Http1 => {
-            let mut serving = pin!(http1(limits).serve_connection(io, service_fn(service)));
-            tokio::select! {
-                ended = &mut serving => ended,
-                () = begins(&mut draining) => {
-                    serving.as_mut().graceful_shutdown();
-                    serving.await
-                }
-            }
-        }
-        Protocol::Http2 => {
-            let mut serving = pin!(http2().serve_connection(io, service_fn(service)));
-            tokio::select! {
-                ended = &mut serving => ended,
-                () = begins(&mut draining) => {
-                    serving.as_mut().graceful_shutdown();
-                    serving.await
-                }
-            }
-        }
+        Protocol::Http1 => serve_http1(wire, limits, service, draining).await,
+        Protocol::Http2 => serve_http2(wire, limits, service, draining).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
 }
 
-fn http1(limits: Limits) -> http1::Builder {
+async fn serve_http1<S, F>(
+    wire: Wire,
+    limits: Limits,
+    service: S,
+    mut draining: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    let exchange = Arc::new(Exchange::default());
+    let gate = Gate::new(wire, Arc::clone(&exchange), limits.gate);
+    let gated = move |mut request: Request<Incoming>| {
+        if let Some(fault) = exchange.refused() {
+            request.extensions_mut().insert(fault);
+        }
+        let answering = service(request);
+        let exchange = Arc::clone(&exchange);
+        async move { answering.await.map(|answer| answer.map(|body| Answered::new(body, exchange))) }
+    };
+    let mut serving = pin!(http1().serve_connection(TokioIo::new(gate), service_fn(gated)));
+    tokio::select! {
+        ended = &mut serving => ended,
+        () = begins(&mut draining) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    }
+}
+
+async fn serve_http2<S, F>(
+    wire: Wire,
+    limits: Limits,
+    service: S,
+    mut draining: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    let pace = Pace::new();
+    let paced = {
+        let pace = Arc::clone(&pace);
+        move |request: Request<Incoming>| {
+            let (asked, answering) = (pace.begin(), service(request));
+            async move { answering.await.map(|answer| answer.map(|body| asked.answer(body))) }
+        }
+    };
+    let io = TokioIo::new(Counted::new(wire, PREFACE_BYTES));
+    let mut serving = pin!(http2().serve_connection(io, service_fn(paced)));
+    let late = pace.until_late(PaceLimits {
+        first: limits.gate.head_max,
+        idle: limits.gate.idle_max,
+        untaken: limits.write_idle_max,
+    });
+    tokio::select! {
+        ended = &mut serving => ended,
+        // What is open is dropped with the connection.
+        () = late => Ok(()),
+        () = begins(&mut draining) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    }
+}
+
+/// Heads and clocks are the gate's: all that hyper reads has passed it.
+fn http1() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_max)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .half_close(false)
-        .keep_alive(true);
+    builder.max_buf_size(BUFFER_BYTES_MAX).half_close(false).keep_alive(true);
     builder
 }
 
@@ -232,6 +291,8 @@ fn http2() -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW_BYTES[0])
+        .initial_connection_window_size(WINDOW_BYTES[1])
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(RESETS_MAX)

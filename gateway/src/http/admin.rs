@@ -11,7 +11,7 @@ use super::{
     accept::{Accepting, Limits},
     answer,
 };
-use crate::gateway::Inner;
+use crate::{gate::Fault, gateway::Inner};
 
 /// Probes and scrapers are few.
 const CONNECTIONS_MAX: usize = 64;
@@ -34,6 +34,9 @@ pub(crate) async fn serve(
 }
 
 fn admin(inner: &Inner, request: &Request<Incoming>) -> Response<Body> {
+    if let Some(fault) = request.extensions().get::<Fault>() {
+        return answer::refusal(&Refusal::from(*fault), None);
+    }
     match request.uri().path() {
         "/live" => answer::text(StatusCode::OK, PLAIN, "live\n".to_owned()),
         "/ready" if inner.is_ready() => answer::text(StatusCode::OK, PLAIN, "ready\n".to_owned()),

@@ -8,7 +8,7 @@ use hyper::body::{Body, Incoming};
 use millgate_contract::{limits::BODY_BYTES_MAX, refusal::Refusal};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::GatewayConfig;
+use crate::{config::GatewayConfig, gate::Fault};
 
 /// Why there is no body.
 pub(super) enum Failed {
@@ -24,9 +24,9 @@ pub(super) async fn read(mut body: Incoming, config: &GatewayConfig) -> Result<B
     if declared > BODY_BYTES_MAX as u64 {
         return Err(Failed::Refused(Refusal::TooLarge));
     }
-    let until = Instant::now() + Duration::from_millis(config.body_ms_max);
+    let clock = Clock { begun: Instant::now(), config };
     // Most bodies are one piece, which is taken as it lies in the connection's buffer.
-    let Some(first) = piece(&mut body, until, config).await? else { return Ok(Bytes::new()) };
+    let Some(first) = piece(&mut body, clock.until(0)).await? else { return Ok(Bytes::new()) };
     if first.len() as u64 == declared {
         return Ok(first);
     }
@@ -37,18 +37,36 @@ pub(super) async fn read(mut body: Incoming, config: &GatewayConfig) -> Result<B
             return Err(Failed::Refused(Refusal::TooLarge));
         }
         whole.extend_from_slice(&bytes);
-        next = piece(&mut body, until, config).await?;
+        next = piece(&mut body, clock.until(whole.len())).await?;
     }
     Ok(whole.freeze())
 }
 
-async fn piece(body: &mut Incoming, until: Instant, config: &GatewayConfig) -> Result<Option<Bytes>, Failed> {
-    let idle_until = Instant::now() + Duration::from_millis(config.body_idle_ms_max);
+/// How long a body may take: a whole time, a time without a byte, and a rate on the average.
+struct Clock<'a> {
+    begun: Instant,
+    config: &'a GatewayConfig,
+}
+
+impl Clock<'_> {
+    /// Until when the next piece must be there, after so many bytes.
+    fn until(&self, bytes: usize) -> Instant {
+        let (idle, whole) = (self.config.body_idle_ms_max, self.config.body_ms_max);
+        let earned = bytes as u64 * 1_000 / self.config.body_bytes_per_s_min.max(1);
+        let by_rate = self.begun + Duration::from_millis(whole.min(idle + earned));
+        by_rate.min(Instant::now() + Duration::from_millis(idle))
+    }
+}
+
+async fn piece(body: &mut Incoming, until: Instant) -> Result<Option<Bytes>, Failed> {
     loop {
-        match timeout_at(until.min(idle_until), body.frame()).await {
+        match timeout_at(until, body.frame()).await {
             Err(_) => return Err(Failed::Refused(Refusal::Slow)),
             Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(Failed::Broken),
+            Ok(Some(Err(error))) => {
+                let fault = Fault::of(&error);
+                return Err(fault.map_or(Failed::Broken, |fault| Failed::Refused(fault.into())));
+            }
             // Trailers mean nothing here.
             Ok(Some(Ok(frame))) => {
                 if let Ok(bytes) = frame.into_data() {

@@ -11,11 +11,9 @@ use hyper::{
 use millgate_contract::{ids::RequestId, refusal::Refusal};
 use tower::ServiceExt;
 
-use super::{Body, Fallback, answer, model};
-use crate::{gateway::Inner, request_id::X_REQUEST_ID};
+use super::{Body, Fallback, MODEL_PATHS, answer, model};
+use crate::{gate::Fault, gateway::Inner, request_id::X_REQUEST_ID};
 
-/// The paths of models, on any host.
-const MODEL_PATHS: [&str; 2] = ["/model", "/api/altus-ds-1/models/call-model"];
 /// Hosts that serve nothing but models.
 const MODEL_HOST_PREFIX: &str = "modelservice.";
 
@@ -26,7 +24,10 @@ pub(super) async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let id = inner.request_ids.of(request.headers());
-    let mut response = if MODEL_PATHS.contains(&request.uri().path()) {
+    let refused = request.extensions_mut().remove::<Fault>();
+    let mut response = if let Some(fault) = refused {
+        refuse(&inner, fault)
+    } else if MODEL_PATHS.contains(&request.uri().path()) {
         model::answer(&inner, request, &id).await
     } else if is_model_host(&request) {
         answer::refusal(&Refusal::NotFound, None)
@@ -36,6 +37,14 @@ pub(super) async fn answer(
     };
     answer::set_request_id(&mut response, &id);
     Ok(response)
+}
+
+/// What the gate refuses is counted; it is nobody's call yet.
+fn refuse(inner: &Inner, fault: Fault) -> Response<Body> {
+    let refusal = Refusal::from(fault);
+    inner.metrics.count_unrouted(refusal.code());
+    tracing::debug!(code = refusal.code(), %fault, "request refused unread");
+    answer::refusal(&refusal, None)
 }
 
 fn is_model_host(request: &Request<Incoming>) -> bool {

@@ -4,27 +4,34 @@
 //! It closes in two steps: a caller that is refused while it still sends reads its answer only if its bytes are taken
 //! for a while, for closing over unread bytes is a reset that discards what was sent.
 //!
-//! Framing is not judged here; a stricter look at heads belongs between this and hyper.
+//! It hears a hang-up also while the caller's bytes are unread, from the socket's readiness. Framing is not judged here:
+//! that is the gate's job, between this and hyper.
 
 use std::{
-    io,
+    io::{self, Read},
     mem::MaybeUninit,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep},
 };
+
+use crate::gate::Peer;
 
 /// What an HTTP/2 client without TLS says first.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read before the protocol is known.
 const FIRST_BYTES: usize = 1_024;
+
+/// Bytes read at once that readiness does not tell of.
+const UNTOLD_BYTES: usize = 4 * 1024;
 
 /// How long a refused caller's remaining bytes are taken.
 const LINGER_MAX: Duration = Duration::from_secs(1);
@@ -43,10 +50,13 @@ pub(super) struct Wire {
     tcp: TcpStream,
     /// Read already, to be read again.
     first: BytesMut,
+    /// The socket may hold bytes that its readiness no longer tells of.
+    is_untold: bool,
     write_idle_max: Duration,
     /// Runs while the caller does not read. Made when that first happens, which for most it never does.
     stalled: Option<Pin<Box<Sleep>>>,
     is_stalled: bool,
+    is_shut_down: bool,
     /// Runs from the end of our own bytes.
     lingering: Option<Lingering>,
 }
@@ -72,21 +82,56 @@ impl Wire {
                 break Protocol::Http2;
             }
         };
-        Ok((Self { tcp, first, write_idle_max, stalled: None, is_stalled: false, lingering: None }, protocol))
+        Ok((
+            Self {
+                tcp,
+                first,
+                is_untold: false,
+                write_idle_max,
+                stalled: None,
+                is_stalled: false,
+                is_shut_down: false,
+                lingering: None,
+            },
+            protocol,
+        ))
     }
 
     /// Takes what the caller still sends, until its end, a time, or a size.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(lingering) = &mut self.lingering else { return Poll::Ready(()) };
+        let Some(mut lingering) = self.lingering.take() else { return Poll::Ready(()) };
         let mut space = [MaybeUninit::uninit(); 16 * 1024];
         while lingering.until.as_mut().poll(cx).is_pending() && lingering.bytes < LINGER_BYTES_MAX {
             let mut buf = ReadBuf::uninit(&mut space);
-            match ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => lingering.bytes += buf.filled().len(),
-                _ => break,
+            match Pin::new(&mut *self).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => lingering.bytes += buf.filled().len(),
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    self.lingering = Some(lingering);
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(())
+    }
+
+    /// Reads what readiness does not tell of. Nothing when there is nothing.
+    fn read_untold(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
+        let mut space = [0; UNTOLD_BYTES];
+        let bytes = UNTOLD_BYTES.min(buf.remaining());
+        let mut socket: &socket2::Socket = &SockRef::from(&self.tcp);
+        match socket.read(&mut space[..bytes]) {
+            Ok(read) => {
+                buf.put_slice(&space[..read]);
+                Some(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // From here on an arrival is an event again.
+                self.is_untold = false;
+                None
+            }
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Watches how long a write makes no progress.
@@ -106,6 +151,26 @@ impl Wire {
     }
 }
 
+impl Peer for Wire {
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // While nothing is unread this waits for the next event, which the end of the caller's side is.
+            if ready!(self.tcp.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            match pin!(self.tcp.ready(Interest::READABLE)).poll(cx) {
+                Poll::Ready(Ok(ready)) if !ready.is_read_closed() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => continue,
+            }
+            // Bytes that must wait. Their readiness would hide the end, which never loses its own: forget it, and
+            // remember to read without it.
+            let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            self.is_untold = true;
+        }
+    }
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -113,6 +178,11 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
+            if self.is_untold
+                && let Some(read) = self.read_untold(buf)
+            {
+                return Poll::Ready(read);
+            }
             return Pin::new(&mut self.tcp).poll_read(cx, buf);
         }
         let bytes = self.first.len().min(buf.remaining());
@@ -150,8 +220,9 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = &mut *self;
-        if wire.lingering.is_none() {
+        if !wire.is_shut_down {
             ready!(Pin::new(&mut wire.tcp).poll_shutdown(cx))?;
+            wire.is_shut_down = true;
             let until = Box::pin(tokio::time::sleep(LINGER_MAX));
             wire.lingering = Some(Lingering { until, bytes: 0 });
         }

@@ -1,0 +1,167 @@
+//! Budgets of HTTP/2 frames that cost a caller nothing and us something: resets, pings, settings, empty frames, and the
+//! like. `h2` bounds some of them; this bounds all, in one place, before `h2` sees them.
+//!
+//! Only the nine bytes before each frame are looked at. A caller over a budget loses its connection; one that keeps to
+//! the rates of a hundred honest clients does not notice.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+const HEADER_BYTES: usize = 9;
+/// How long a budget lasts before it is filled again.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A kind of frame that has a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Reset,
+    Ping,
+    Settings,
+    Empty,
+    Priority,
+    WindowUpdate,
+    Unknown,
+}
+
+/// Frames of each kind in [`WINDOW`].
+const BUDGETS: [u32; 7] = [200, 100, 50, 200, 400, 20_000, 100];
+
+/// Which frames a stream of bytes holds.
+#[derive(Debug)]
+pub(super) struct FrameBudget {
+    header: [u8; HEADER_BYTES],
+    /// Bytes of the header that are there.
+    filled: usize,
+    /// Bytes before the next header: first those of the preface, which is not a frame.
+    skip: usize,
+    counts: [u32; BUDGETS.len()],
+    window_ends: Option<Instant>,
+}
+
+impl FrameBudget {
+    /// Before the first byte of a connection whose preface has so many.
+    pub(super) fn new(preface_bytes: usize) -> Self {
+        Self {
+            header: [0; HEADER_BYTES],
+            filled: 0,
+            skip: preface_bytes,
+            counts: [0; BUDGETS.len()],
+            window_ends: None,
+        }
+    }
+
+    /// Counts the frames that begin in these bytes. False when a budget is spent.
+    pub(super) fn is_kept_by(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = (HEADER_BYTES - self.filled).min(bytes.len());
+            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == HEADER_BYTES {
+                self.filled = 0;
+                let [a, b, c, ..] = self.header;
+                self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+                if let Some(kind) = kind(&self.header)
+                    && !self.spend(kind)
+                {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn spend(&mut self, kind: Kind) -> bool {
+        let now = Instant::now();
+        if self.window_ends.is_none_or(|end| end <= now) {
+            self.window_ends = Some(now + WINDOW);
+            self.counts = [0; BUDGETS.len()];
+        }
+        let at = kind as usize;
+        self.counts[at] += 1;
+        self.counts[at] <= BUDGETS[at]
+    }
+}
+
+fn kind(header: &[u8; HEADER_BYTES]) -> Option<Kind> {
+    const END_STREAM: u8 = 0x1;
+    const END_HEADERS: u8 = 0x4;
+    let is_empty = header[..3] == [0; 3];
+    let flags = header[4];
+    match header[3] {
+        // DATA and HEADERS without content are good for something only at the end of a stream.
+        0x0 | 0x1 if is_empty && flags & END_STREAM == 0 => Some(Kind::Empty),
+        0x9 if is_empty && flags & END_HEADERS == 0 => Some(Kind::Empty),
+        0x0 | 0x1 | 0x9 => None,
+        0x2 => Some(Kind::Priority),
+        0x3 => Some(Kind::Reset),
+        0x4 => Some(Kind::Settings),
+        0x6 => Some(Kind::Ping),
+        0x8 => Some(Kind::WindowUpdate),
+        _ => Some(Kind::Unknown),
+    }
+}
+
+/// A socket whose frames are counted.
+pub(crate) struct Counted<IO> {
+    io: IO,
+    budget: FrameBudget,
+}
+
+impl<IO> Counted<IO> {
+    /// `preface_bytes` is what the caller says before its first frame.
+    pub(crate) fn new(io: IO, preface_bytes: usize) -> Self {
+        Self { io, budget: FrameBudget::new(preface_bytes) }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let counted = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut counted.io).poll_read(cx, buf))?;
+        if counted.budget.is_kept_by(&buf.filled()[before..]) {
+            return Poll::Ready(Ok(()));
+        }
+        buf.set_filled(before);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a budget of frames is spent")))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

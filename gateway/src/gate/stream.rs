@@ -1,0 +1,311 @@
+//! The gate itself: a stream around a caller's socket that hyper reads one request at a time from.
+//!
+//! Bytes are judged where hyper reads them, in its own buffer, and are copied only when they must wait: a head without
+//! its end, and what a caller sends before it has its answer. Waiting for the end of an answer costs no system call:
+//! a hang-up is heard from the socket's readiness.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use super::{Fault, clock::Clock, exchange::Exchange, framing::Framing};
+
+/// What hyper reads in place of a request that is refused. The service knows, and answers with the refusal.
+const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
+/// Bytes read at once when looking for the next request.
+const NEXT_BYTES: usize = 4 * 1024;
+
+/// A socket that knows that its other end has hung up, also while bytes of it are unread.
+pub(crate) trait Peer {
+    /// Ready when the caller has closed its side. Reads nothing.
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// The clocks of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GateLimits {
+    /// To a whole head, from its first byte, and to the first byte of a connection.
+    pub(crate) head_max: Duration,
+    /// Between an answer and the first byte of the next request.
+    pub(crate) idle_max: Duration,
+    /// Without a byte of a body that is not a call's; calls have clocks of their own.
+    pub(crate) body_idle_max: Duration,
+    /// What such a body must bring on the average, after the same time.
+    pub(crate) body_bytes_per_s_min: u64,
+}
+
+/// See the module.
+pub(crate) struct Gate<IO> {
+    io: IO,
+    exchange: Arc<Exchange>,
+    limits: GateLimits,
+    framing: Framing,
+    /// Read and not passed on.
+    carry: BytesMut,
+    /// So much of it may be.
+    pass: usize,
+    is_refused: bool,
+    /// The answer to the request at hand is flushed.
+    is_answered: bool,
+    /// The caller's end was read while looking for the next request.
+    is_end: bool,
+    /// Not the first request.
+    is_kept: bool,
+    clock: Clock,
+    /// When this request's clock began: at the end of the last answer, then at its first byte.
+    since: Instant,
+    has_begun: bool,
+    /// An empty line came before this request.
+    has_skipped: bool,
+    body: BodyClock,
+}
+
+/// How long a caller let us wait for a body. Time in which nobody wants to read it is not the caller's.
+#[derive(Debug, Default)]
+struct BodyClock {
+    waiting_since: Option<Instant>,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl BodyClock {
+    fn arrived(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    fn deadline(&mut self, limits: &GateLimits) -> Instant {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let earned = Duration::from_secs(self.bytes / limits.body_bytes_per_s_min.max(1));
+        let left = (limits.body_idle_max + earned).saturating_sub(self.waited);
+        since + left.min(limits.body_idle_max)
+    }
+}
+
+/// What the end of a clock means.
+enum Late {
+    /// Nothing had begun: the connection just ends.
+    Idle,
+    Head,
+    Body,
+}
+
+impl<IO: AsyncRead + Unpin> Gate<IO> {
+    pub(crate) fn new(io: IO, exchange: Arc<Exchange>, limits: GateLimits) -> Self {
+        Self {
+            io,
+            exchange,
+            limits,
+            framing: Framing::new(),
+            carry: BytesMut::new(),
+            pass: 0,
+            is_refused: false,
+            is_answered: false,
+            is_end: false,
+            is_kept: false,
+            clock: Clock::default(),
+            since: Instant::now(),
+            has_begun: false,
+            has_skipped: false,
+            body: BodyClock::default(),
+        }
+    }
+
+    /// The next request may come.
+    fn begin_next(&mut self) {
+        self.framing = Framing::new();
+        self.is_answered = false;
+        self.is_kept = true;
+        self.since = Instant::now();
+        self.has_begun = false;
+        self.has_skipped = false;
+        self.body = BodyClock::default();
+    }
+
+    /// Looks at the bytes that are kept.
+    fn judge_kept(&mut self) {
+        if self.framing.is_in_head() {
+            // One empty line before a request is forgiven (RFC 9112, 2.2); hyper does not see it.
+            if !self.has_skipped && self.carry.starts_with(b"\r\n") {
+                self.carry.advance(2);
+                self.has_skipped = true;
+            }
+            let may_be_skipped = !self.has_skipped && *self.carry == *b"\r";
+            if may_be_skipped || self.carry.is_empty() {
+                return;
+            }
+            self.begin();
+        }
+        self.pass = self.framing.judge(&self.carry);
+    }
+
+    /// A byte of the request is there.
+    fn begin(&mut self) {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.since = Instant::now();
+        }
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        self.exchange.refuse(fault);
+        self.is_refused = true;
+        self.carry.clear();
+        self.carry.extend_from_slice(REFUSED);
+        self.pass = REFUSED.len();
+    }
+
+    /// Whether the caller is late, when there is nothing to read.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        let (deadline, late) = if !self.framing.is_in_head() {
+            if self.framing.is_model() {
+                return Poll::Pending;
+            }
+            (self.body.deadline(&self.limits), Late::Body)
+        } else if self.has_begun {
+            (self.since + self.limits.head_max, Late::Head)
+        } else {
+            let max = if self.is_kept { self.limits.idle_max } else { self.limits.head_max };
+            (self.since + max, Late::Idle)
+        };
+        ready!(self.clock.poll(cx, deadline));
+        Poll::Ready(late)
+    }
+
+    /// Sees to it that the next request wakes this task: hyper reads again only when it is woken.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) {
+        if self.carry.is_empty() {
+            let mut space = [MaybeUninit::uninit(); NEXT_BYTES];
+            let mut buf = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Pending if self.poll_late(cx).is_pending() => return,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.carry.extend_from_slice(buf.filled()),
+                Poll::Ready(_) => self.is_end = true,
+                Poll::Pending => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    /// Judges what was just read into hyper's buffer, behind `before`, and leaves there what may pass.
+    fn judge_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let read = &buf.filled()[before..];
+        let mut is_plain = self.carry.is_empty();
+        if self.framing.is_in_head() {
+            is_plain &= read.first() != Some(&b'\r');
+        } else {
+            self.body.arrived(read.len());
+        }
+        let passed = if is_plain { self.framing.judge(read) } else { 0 };
+        if passed < read.len() {
+            self.carry.extend_from_slice(&read[passed..]);
+            buf.set_filled(before + passed);
+        }
+    }
+}
+
+impl<IO: AsyncRead + Peer + Unpin> AsyncRead for Gate<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        loop {
+            if gate.pass > 0 {
+                let bytes = gate.pass.min(buf.remaining());
+                buf.put_slice(&gate.carry[..bytes]);
+                gate.carry.advance(bytes);
+                gate.pass -= bytes;
+                if gate.carry.is_empty() {
+                    gate.carry = BytesMut::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if gate.is_refused {
+                return gate.io.poll_hang_up(cx).map(Ok);
+            }
+            if gate.framing.is_over() {
+                if !gate.is_answered {
+                    return gate.io.poll_hang_up(cx).map(Ok);
+                }
+                gate.begin_next();
+            }
+            if !gate.carry.is_empty() {
+                gate.judge_kept();
+                match gate.framing.fault() {
+                    _ if gate.pass > 0 => continue,
+                    None => {}
+                    Some(fault) if gate.framing.is_in_head() => {
+                        gate.refuse(fault);
+                        continue;
+                    }
+                    Some(fault) => return Poll::Ready(Err(fault.into())),
+                }
+            }
+            if gate.is_end {
+                return Poll::Ready(Ok(()));
+            }
+            let before = buf.filled().len();
+            match Pin::new(&mut gate.io).poll_read(cx, buf) {
+                Poll::Ready(Ok(())) if buf.filled().len() > before => {
+                    gate.judge_read(buf, before);
+                    if buf.filled().len() > before {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(ended) => return Poll::Ready(ended),
+                Poll::Pending => match ready!(gate.poll_late(cx)) {
+                    Late::Idle => return Poll::Ready(Ok(())),
+                    Late::Head => gate.refuse(Fault::Slow),
+                    Late::Body => return Poll::Ready(Err(Fault::Slow.into())),
+                },
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        ready!(Pin::new(&mut gate.io).poll_flush(cx))?;
+        // hyper flushes only when it has written all that it had, so an answer that it has taken is out.
+        if gate.exchange.take_end() {
+            gate.is_answered = true;
+            if gate.framing.is_over() && gate.pass == 0 && !gate.is_refused {
+                gate.begin_next();
+                gate.look_ahead(cx);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

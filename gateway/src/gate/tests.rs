@@ -1,0 +1,1 @@
+//! The gate against tables, properties, and hyper.
