@@ -13,7 +13,7 @@ use nix::{
 use tokio::io::unix::AsyncFd;
 
 /// Turns the return value of a system call into a result.
-fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

@@ -70,6 +70,59 @@ fn the_report_is_what_the_kernel_says() {
     }
 }
 
+/// Tries system calls, and to have its rules lifted by a program it starts; answers the errors.
+const CALLER: &str = r#"
+import ctypes, os, socket, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+
+def function(args):
+    errors = {}
+    for name, number in args["calls"].items():
+        ctypes.set_errno(0)
+        libc.syscall(number, 0, 0, 0, 0, 0)
+        errors[name] = ctypes.get_errno()
+    for name, family in args["families"].items():
+        try:
+            socket.socket(family, socket.SOCK_RAW).close()
+            errors[name] = 0
+        except OSError as error:
+            errors[name] = error.errno
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write("x")
+        errors["write to /proc"] = 0
+    except OSError as error:
+        errors["write to /proc"] = error.errno
+    with open("/proc/self/status") as file:
+        seccomp = [line.split()[1] for line in file if line.startswith("Seccomp:")]
+    child = subprocess.run(["sh", "-c", "unshare -U true || echo refused"], capture_output=True, text=True)
+    return {"errors": errors, "seccomp": seccomp, "child": child.stdout.strip()}
+"#;
+
+#[test]
+fn system_calls_that_a_function_has_no_use_for_are_denied() {
+    let (deployment, client) = Deployment::serving(CALLER, |_| {});
+    assert!(client.isolation.seccomp, "{:?}", client.isolation);
+    let request = serde_json::json!({
+        "calls": {"ptrace": libc::SYS_ptrace, "mount": libc::SYS_mount, "unshare": libc::SYS_unshare,
+                  "bpf": libc::SYS_bpf, "keyctl": libc::SYS_keyctl, "io_uring": libc::SYS_io_uring_setup},
+        "families": {"packet": libc::AF_PACKET, "alg": libc::AF_ALG},
+    });
+    let answer = deployment.gateway(0).value(&request.to_string());
+    assert_eq!(answer["seccomp"], serde_json::json!(["2"]));
+    assert_eq!(answer["child"], "refused");
+    for (name, errno) in answer["errors"].as_object().unwrap() {
+        let expected = match name.as_str() {
+            "packet" | "alg" => libc::EAFNOSUPPORT,
+            "write to /proc" if !client.isolation.landlock => continue,
+            "write to /proc" => libc::EACCES,
+            _ => libc::EPERM,
+        };
+        assert_eq!(*errno, expected, "{name}");
+    }
+    assert!(client.isolation.landlock || has_missing(&client, "Landlock"));
+}
+
 #[test]
 fn the_limits_of_a_replica_are_those_of_its_spec() {
     let (deployment, client) = Deployment::serving(PROWLER, |_| {});
@@ -227,6 +280,7 @@ fn in_the_open_nothing_is_claimed() {
     assert_eq!(deployment.gateway(0).value("5"), 5);
     let report = &client.isolation;
     assert!(!report.pid_namespace && !report.mount_namespace && !report.no_new_privileges);
+    assert!(!report.landlock && !report.seccomp);
     assert_eq!((report.uid, report.cgroup_version), (None, 0));
 }
 
@@ -294,8 +348,10 @@ fn without_privileges_what_can_be_had_is_had_and_the_rest_is_named() {
     assert!(report.user_namespace || has_missing(&client, "user namespace"), "{report:?}");
     assert!(report.pid_namespace || has_missing(&client, "PID namespace"), "{report:?}");
     assert!(report.mount_namespace || has_missing(&client, "root of its own"), "{report:?}");
-    let request =
-        serde_json::json!({ "read": ["/proc/1/environ", "/proc/1/root/etc/passwd", "/etc/shadow"] });
+    // Of the same user, and visible where there is no root of its own: Landlock alone keeps it closed.
+    let spec_file = deployment.run_dir.join("spec.json");
+    assert!(report.seccomp && (report.landlock || report.mount_namespace), "{report:?}");
+    let request = serde_json::json!({ "read": ["/proc/1/environ", "/proc/1/root/etc/passwd", "/etc/shadow", spec_file] });
     assert_denied(&deployment.gateway(0).value(&request.to_string()));
     let replica = client.replica(0);
     let pid = client.pid_in(0).cast_signed();

@@ -5,9 +5,12 @@
 //! described (a uid that cannot be changed, privileges that cannot be dropped) is an error, and nothing is run.
 
 mod interpreter;
+mod landlock;
 mod privileges;
 mod proof;
 mod root;
+mod rules;
+mod seccomp;
 mod spawn;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use std::{os::unix::fs::MetadataExt, path::PathBuf};
 
 use millgate_contract::supervision::Isolation;
 
+use super::rules;
 use crate::procfs::{self, ShownPid};
 
 /// Where the starter was before it made namespaces: what a program must have left.
@@ -45,7 +46,8 @@ pub(crate) fn prove(pid: Option<ShownPid>, outside: &Outside, mut missing: Vec<S
         mount_namespace: left("mnt", &outside.mount) && has_other_root(pid),
         cgroup_version: 0,
         no_new_privileges: status.no_new_privileges && !status.has_effective_capabilities,
-        landlock: false,
+        // The kernel shows it nowhere; the child has named it if it went without.
+        landlock: !missing.iter().any(|one| one.starts_with(rules::LANDLOCK)),
         seccomp: status.has_seccomp,
         missing,
     };
@@ -70,7 +72,6 @@ fn named(mut isolation: Isolation) -> Isolation {
         (isolation.mount_namespace, "root of its own", "root of its own: not entered"),
         (isolation.no_new_privileges, "privileges", "privileges: not given up"),
         (isolation.seccomp, "seccomp", "seccomp: no filter"),
-        (isolation.landlock, "Landlock", "Landlock: no rules"),
     ];
     for (is_so, name, text) in facts {
         if !is_so && !isolation.missing.iter().any(|one| one.starts_with(name)) {

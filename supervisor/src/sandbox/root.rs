@@ -65,6 +65,11 @@ fn at<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> 
     move |source| RootError { step, path: path.to_owned(), source: source.into() }
 }
 
+/// What of the host every program may read.
+pub(super) fn of_the_system() -> impl Iterator<Item = PathBuf> {
+    SYSTEM.iter().map(PathBuf::from).chain(ETC.iter().map(|name| Path::new("/etc").join(name)))
+}
+
 /// Makes the root and moves into it. Names what of it could not be had.
 ///
 /// An error leaves the process outside, in a mount namespace of its own whose mounts nobody else sees.

@@ -23,7 +23,7 @@ use nix::{
     unistd::{ForkResult, Pid, chdir, execve, fork, pipe2},
 };
 
-use super::{Sandbox, privileges, root};
+use super::{Sandbox, privileges, root, rules};
 use crate::{cgroup::Group, sys};
 
 /// Descriptors of ours are moved above this before the program's are put in their places.
@@ -129,9 +129,13 @@ fn enter(sandbox: &Sandbox, program: &Program<'_>) -> Result<Vec<String>, String
     {
         missing.push(format!("cgroup: {error}"));
     }
+    let mut has_root = false;
     if let Some(wanted) = &sandbox.root {
         match root::enter(wanted) {
-            Ok(more) => missing.extend(more),
+            Ok(more) => {
+                has_root = true;
+                missing.extend(more);
+            }
             Err(error) => missing.push(format!("root of its own: {error}")),
         }
     }
@@ -141,6 +145,8 @@ fn enter(sandbox: &Sandbox, program: &Program<'_>) -> Result<Vec<String>, String
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| text(&error))?;
     }
     chdir(&sandbox.cwd).map_err(|error| format!("enter `{}`: {error}", sandbox.cwd.display()))?;
+    // Last: what was done above would be denied.
+    missing.extend(rules::restrict(sandbox, has_root));
     Ok(missing)
 }
 
