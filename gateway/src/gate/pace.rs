@@ -68,7 +68,7 @@ impl Pace {
         }
     }
 
-    fn is_late(&self, limits: PaceLimits) -> bool {
+    pub(super) fn is_late(&self, limits: PaceLimits) -> bool {
         let state = self.lock();
         if state.open.is_empty() {
             let max = if state.has_asked { limits.idle } else { limits.first };

@@ -1,1 +1,5 @@
 //! The gate against tables, properties, and hyper.
+
+mod budgets;
+mod heads;
+mod streams;
