@@ -27,12 +27,12 @@ impl TokenDigest {
 pub(crate) struct Verdicts {
     good: DashMap<TokenDigest, Arc<KeyFacts>>,
     kept: AtomicUsize,
-    verdicts_max: usize,
+    kept_max: usize,
 }
 
 impl Verdicts {
     pub(crate) fn new(verdicts_max: usize) -> Self {
-        Self { good: DashMap::new(), kept: AtomicUsize::new(0), verdicts_max }
+        Self { good: DashMap::new(), kept: AtomicUsize::new(0), kept_max: verdicts_max }
     }
 
     /// What was said of a token, if its signature was good. The time of this look-up tells nothing: who can name a
@@ -43,7 +43,7 @@ impl Verdicts {
 
     /// Keeps a verdict. A full map is emptied: that costs each key in use one more check of its signature.
     pub(crate) fn remember(&self, token: TokenDigest, facts: KeyFacts) -> Arc<KeyFacts> {
-        if self.kept.fetch_add(1, Ordering::Relaxed) >= self.verdicts_max {
+        if self.kept.fetch_add(1, Ordering::Relaxed) >= self.kept_max {
             self.good.clear();
             self.kept.store(1, Ordering::Relaxed);
         }

@@ -204,10 +204,29 @@ impl Issuer {
     }
 
     pub(crate) fn key(&self, user: &str, id: &str, expires_at_s: u64) -> String {
-        let header = Header { kid: Some("1".into()), ..Header::new(Algorithm::EdDSA) };
         let claims = serde_json::json!({"iss": "millgate", "sub": user, "aud": ["API"], "exp": expires_at_s, "jti": id});
-        format!("mgk_{}", jsonwebtoken::encode(&header, &claims, &self.signing).unwrap())
+        format!("mgk_{}", self.token(&claims))
     }
+
+    /// A signed token with these claims.
+    pub(crate) fn token(&self, claims: &serde_json::Value) -> String {
+        let header = Header { kid: Some("1".into()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &self.signing).unwrap()
+    }
+
+    /// The public key as a JSON Web Key.
+    pub(crate) fn jwk(&self) -> serde_json::Value {
+        serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": base64url(self.verifying.ed25519.as_bytes())})
+    }
+}
+
+/// base64url (RFC 4648) of bytes in hexadecimal.
+fn base64url(hex: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits = hex.iter().map(|digit| char::from(*digit).to_digit(16).unwrap());
+    let bits: Vec<usize> = digits.flat_map(|d| (0..4).rev().map(move |at| (d >> at & 1) as usize)).collect();
+    let value = |bits: &[usize]| bits.iter().fold(0, |v, bit| v << 1 | bit) << (6 - bits.len());
+    bits.chunks(6).map(|bits| char::from(ALPHABET[value(bits)])).collect()
 }
 
 /// A folder whose sockets have paths longer than an address may be.
