@@ -140,9 +140,7 @@ fn deploying(model: &ModelView, d: &DeploymentView) -> Option<Step> {
         UnitView::Absent => Some(Step::Launch { deployment: d.id.clone() }),
         UnitView::Starting | UnitView::Stopping => None,
         UnitView::Failed(reason) => withdraw(model, d, DeploymentStatus::Failed, reason.clone()),
-        UnitView::Ready if model.routed != d.id.as_str() => {
-            Some(Step::Route { model: model.id.clone(), from: model.routed.clone(), to: d.id.clone() })
-        }
+        UnitView::Ready if model.routed != d.id.as_str() => Some(route(model, d)),
         UnitView::Ready => {
             (d.reach == Reach::Everywhere).then(|| step(d, DeploymentStatus::Deployed, String::new()))
         }
@@ -154,6 +152,8 @@ fn deployed(model: &ModelView, d: &DeploymentView) -> Option<Step> {
         // The host or its supervisor went down: the same again, its route waits.
         UnitView::Absent => Some(Step::Launch { deployment: d.id.clone() }),
         UnitView::Failed(reason) => withdraw(model, d, DeploymentStatus::Failed, reason.clone()),
+        // It failed, lost its calls, died before it was given up, and came back well: it gets them again.
+        UnitView::Ready if model.routed != d.id.as_str() => Some(route(model, d)),
         UnitView::Starting | UnitView::Ready | UnitView::Stopping => None,
     }
 }
@@ -164,6 +164,10 @@ fn withdraw(model: &ModelView, d: &DeploymentView, to: DeploymentStatus, reason:
         return Some(Step::Unroute { model: model.id.clone(), from: d.id.clone() });
     }
     (d.reach == Reach::Nowhere).then(|| step(d, to, reason))
+}
+
+fn route(model: &ModelView, d: &DeploymentView) -> Step {
+    Step::Route { model: model.id.clone(), from: model.routed.clone(), to: d.id.clone() }
 }
 
 fn step(d: &DeploymentView, to: DeploymentStatus, reason: String) -> Step {

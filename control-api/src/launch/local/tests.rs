@@ -1,6 +1,6 @@
 //! Real processes of a stand-in that speaks as a supervisor does.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use millgate_contract::{
     ids::{BuildId, DeploymentId},

@@ -247,8 +247,34 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+#[test]
+fn a_deployment_that_failed_died_and_came_back_gets_its_calls_again() {
+    let all = usize::MAX;
+    let mut sim = Sim::default();
+    for event in [
+        Event::Deploy,
+        Event::BuildEnds { nth: 0, is_good: true },
+        Event::Reconcile { steps: all },
+        Event::Reconcile { steps: all },
+        Event::UnitStarts { nth: 0, is_good: true },
+        Event::Reconcile { steps: all },
+        Event::GatewaysFollow,
+        Event::Reconcile { steps: all },
+        Event::UnitDies { nth: 0 },
+        Event::Reconcile { steps: all },
+        Event::UnitStarts { nth: 0, is_good: false },
+        Event::Reconcile { steps: 1 },
+        Event::UnitDies { nth: 0 },
+    ] {
+        sim.happen(&event);
+    }
+    assert_eq!((sim.routed, sim.deployments[0].status), (None, DeploymentStatus::Deployed));
+    sim.settle();
+    assert_eq!((sim.routed, sim.deployments[0].status), (Some(0), DeploymentStatus::Deployed));
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_history_leaves_a_gap_or_stops_what_is_called(events in prop::collection::vec(event(), 0..80)) {
