@@ -20,7 +20,9 @@ struct Authority {
 impl Target {
     pub(super) fn parse(method: &[u8], target: &[u8]) -> Result<Self, Fault> {
         // What a parser of addresses takes is more; nothing that is meant well is.
-        if !target.iter().all(|b| (0x21..0x7f).contains(b) && !matches!(b, b'#' | b'<' | b'>' | b'"' | b'\\'))
+        if !target
+            .iter()
+            .all(|b| (0x21..0x7f).contains(b) && !matches!(b, b'#' | b'<' | b'>' | b'"' | b'\\' | b'`'))
         {
             return Err(Fault::Malformed("the target holds what an address may not"));
         }

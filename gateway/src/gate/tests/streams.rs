@@ -126,6 +126,7 @@ fn run(pieces: Vec<Vec<u8>>) -> (Vec<Seen>, String) {
 /// What the gate alone says: the targets and bodies of whole requests, and the fault that ends them.
 fn framed(stream: &[u8]) -> (Vec<(String, Vec<u8>)>, Option<Fault>) {
     let (mut requests, mut at) = (Vec::new(), 0);
+    // Until nothing is left, or not a whole request.
     while at < stream.len() {
         if stream[at..].starts_with(b"\r\n") {
             at += 2;
@@ -135,16 +136,17 @@ fn framed(stream: &[u8]) -> (Vec<(String, Vec<u8>)>, Option<Fault>) {
         if framing.is_over() {
             let request = &stream[at..at + passed];
             let head = request.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
-            let target = std::str::from_utf8(request).unwrap_or("").split(' ').nth(1);
-            let target = target.map_or_else(
-                || String::from_utf8_lossy(&request[..head]).split(' ').nth(1).unwrap().to_owned(),
-                str::to_owned,
-            );
+            let line = String::from_utf8_lossy(&request[..head]);
+            let target: hyper::Uri = line.split(' ').nth(1).unwrap().parse().expect("hyper takes it too");
             let is_chunked = request[..head].windows(7).any(|w| w.eq_ignore_ascii_case(b"chunked"))
                 && String::from_utf8_lossy(&request[..head]).to_lowercase().contains("\ntransfer-encoding:");
             let body = if is_chunked { dechunk(&request[head..]) } else { request[head..].to_vec() };
-            requests.push((target, body));
+            requests.push((target.to_string(), body));
             at += passed;
+            if request[..head].windows(11).any(|w| w == b" HTTP/1.0\r\n") {
+                // Nothing is read behind it.
+                return (requests, None);
+            }
         } else {
             return (requests, framing.fault());
         }
