@@ -25,7 +25,8 @@ use millgate_contract::{
     ids::{BuildId, CallId, DeploymentId, ReplicaId, RequestId, SlotIndex},
     limits, line,
     nursery::{
-        FromReplica, FromTemplate, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, SPEC_FD, TEMPLATE_FD, ToTemplate,
+        FORK_DESCRIPTORS, FromReplica, FromTemplate, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, SPEC_FD,
+        TEMPLATE_FD, ToTemplate,
     },
     spec::{Confinement, DeploymentSpec, FunctionSpec, Resources, SPEC_FORMAT},
 };
@@ -272,7 +273,8 @@ impl Template {
         let slot = Slot::new(&self.project);
         let (log, log_end) = Log::new();
         let message = line::encode(&ToTemplate::Fork { slot: SlotIndex(0), replica: name.clone() });
-        let fds = [slot.listener.as_raw_fd(), theirs.as_raw_fd(), log_end.as_raw_fd()];
+        let (listener, log_fd) = (slot.listener.as_raw_fd(), log_end.as_raw_fd());
+        let fds: [RawFd; FORK_DESCRIPTORS] = [listener, theirs.as_raw_fd(), log_fd, log_fd];
         let parts = [IoSlice::new(&message)];
         let rights = [ControlMessage::ScmRights(&fds)];
         sendmsg::<()>(self.socket.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();
