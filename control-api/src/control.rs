@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,6 +32,9 @@ use crate::{
 
 /// The longest a change waits for its snapshot when the wake was lost.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(500);
+/// How long the data directory may still be another's, and between two attempts.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// What supervisors get on top of the grace of their calls at the end.
 const STOP_SLACK: Duration = Duration::from_secs(8);
 
@@ -67,7 +70,7 @@ impl ControlApi {
     /// Opens the data directory, makes what is missing in it (keys, schema, first administrator) and finds the
     /// supervisors that run already.
     pub async fn open(config: ControlConfig) -> Result<Self, OpenError> {
-        let dir = DataDir::open(&config.data_dir)?;
+        let dir = lock(&config.data_dir).await?;
         let launcher = LocalLauncher::new(dir.run(), config.millgate_program.clone());
         Self::assemble(config, dir, Arc::new(launcher)).await
     }
@@ -176,6 +179,17 @@ impl ControlApi {
     }
 }
 
+/// Opens the data directory; waits a moment for a server that was killed and has not quite ended.
+async fn lock(path: &Path) -> Result<DataDir, OpenError> {
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        match DataDir::open(path) {
+            Err(OpenError::Locked(_)) if Instant::now() < end => tokio::time::sleep(LOCK_PAUSE).await,
+            opened => return opened,
+        }
+    }
+}
+
 async fn publish_changes(app: &App) {
     loop {
         if let Err(error) = app.publisher.refresh(app).await {
@@ -201,4 +215,24 @@ async fn first_administrator(app: &App) -> Outcome<()> {
     write_private(&path, text.as_bytes())?;
     // Last: whoever is killed before this begins again, with a new key.
     app.store.make_administrator(&username).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_data_directory_that_another_server_lets_go_of_is_taken() {
+        let temp = tempfile::tempdir().unwrap();
+        let held = DataDir::open(temp.path()).unwrap();
+        let waiting = lock(temp.path());
+        tokio::pin!(waiting);
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("it is held"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(held);
+        waiting.await.unwrap();
+    }
 }
