@@ -119,7 +119,7 @@ pub struct DeploymentReport {
     pub reason: String,
     /// How replicas are started.
     pub start_mode: StartMode,
-    /// Why they are not forked, when they are not.
+    /// Why they are not forked; or what spoke against it, where the model insists on `fork`.
     pub start_mode_reason: String,
     /// The answer of the example call, JSON, once one replica has answered it.
     pub example_response: Option<String>,

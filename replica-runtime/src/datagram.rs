@@ -5,12 +5,9 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
 
-use millgate_contract::{limits, line};
+use millgate_contract::{limits, line, nursery::FORK_DESCRIPTORS};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
 use serde::Serialize;
-
-/// Descriptors that may come with one datagram.
-const DESCRIPTORS_MAX: usize = 3;
 
 /// Sends one message.
 pub(crate) fn send_message(socket: &OwnedFd, message: &impl Serialize) -> io::Result<()> {
@@ -33,7 +30,7 @@ pub(crate) struct Received {
 /// Waits for one datagram; `None` at the end of the peer.
 pub(crate) fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
     let mut bytes = vec![0; limits::MESSAGE_BYTES_MAX];
-    let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+    let mut control = nix::cmsg_space!([RawFd; FORK_DESCRIPTORS]);
     let (length, raw) = loop {
         let mut parts = [io::IoSliceMut::new(&mut bytes)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;

@@ -14,7 +14,7 @@ use std::{
 use millgate_contract::{
     ids::{ReplicaId, SlotIndex},
     line,
-    nursery::{FromTemplate, TEMPLATE_FD, ToTemplate},
+    nursery::{FORK_DESCRIPTORS, FromTemplate, TEMPLATE_FD, ToTemplate},
     spec::DeploymentSpec,
 };
 use nix::{
@@ -122,7 +122,8 @@ impl Template<'_> {
     }
 
     fn fork(&mut self, slot: SlotIndex, replica: ReplicaId, descriptors: Vec<OwnedFd>) -> Result<Pid, Errno> {
-        let [listener, channel, log] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| Errno::EBADMSG)?;
+        let [listener, channel, stdout, stderr] =
+            <[OwnedFd; FORK_DESCRIPTORS]>::try_from(descriptors).map_err(|_| Errno::EBADMSG)?;
         let listener = fds::out_of_the_way(listener)?;
         let channel = fds::out_of_the_way(channel)?;
         // What is printed but not yet written would be written by each child again.
@@ -139,22 +140,24 @@ impl Template<'_> {
             pid
         };
         if pid == 0 {
-            self.become_replica(Birth { slot, replica, listener, channel: Arc::new(channel) }, &log);
+            let birth = Birth { slot, replica, listener, channel: Arc::new(channel) };
+            self.become_replica(birth, [&stdout, &stderr]);
         }
         let pid = Pid::from_raw(Errno::result(pid)?);
         self.children.push(Child { pid, pidfd: pidfd_open(pid)? });
         Ok(pid)
     }
 
-    fn become_replica(&mut self, birth: Birth, log: &OwnedFd) -> ! {
-        // SAFETY: `log` is open; 1 and 2 are this process's standard output and error.
+    fn become_replica(&mut self, birth: Birth, [stdout, stderr]: [&OwnedFd; 2]) -> ! {
+        // SAFETY: all are open; 1 and 2 are this process's standard output and error.
         unsafe {
-            libc::dup2(log.as_raw_fd(), libc::STDOUT_FILENO);
-            libc::dup2(log.as_raw_fd(), libc::STDERR_FILENO);
-            // The template's own: its siblings and its conversation are none of a replica's business. The owner of the
-            // number is never dropped, as this never returns.
-            libc::close(self.socket.as_raw_fd());
-            libc::close(log.as_raw_fd());
+            libc::dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO);
+            libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO);
+            // The template's own: its siblings and its conversation are none of a replica's business. The owners of the
+            // numbers are never dropped, as this never returns.
+            for fd in [self.socket, stdout, stderr] {
+                libc::close(fd.as_raw_fd());
+            }
         }
         self.children.clear();
         replica::run_forked(self.py, self.spec, self.program, birth)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use millgate_contract::{
-    ids::ReplicaId,
+    ids::{ReplicaId, SlotIndex},
     nursery::{FromReplica, FromTemplate},
     spec::DeploymentSpec,
     supervision::{FromSupervisor, Isolation, SUPERVISION_PROTOCOL, ToSupervisor},
@@ -24,17 +24,19 @@ use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::{
     burial::Graveyard,
-    cgroup::Groups,
-    limits,
+    cgroup::{Group, Groups},
+    inspection, limits,
     logs::DeploymentLog,
     names::Names,
+    nursery::Nursery,
     peers::{PeerId, Peers},
-    plan::{Action, Event, Plan, Settings, TemplateId},
+    plan::{Action, Event, Import, Plan, Settings, TemplateId},
+    process::{Process, Task},
     procfs,
-    replica::Replica,
+    replica::{Identity, PlaceError, Replica},
     sandbox::{self, Outside, Sandbox},
     sys,
-    template::{Nursery, Template},
+    template::Template,
 };
 
 /// Happenings that wait to be dealt with; their senders wait when there are more.
@@ -46,6 +48,11 @@ pub(crate) enum Happening {
     TemplateSaid {
         template: TemplateId,
         message: FromTemplate,
+    },
+    /// It has imported, and was looked at.
+    TemplateInspected {
+        template: TemplateId,
+        import: Import,
     },
     TemplateEnded {
         template: TemplateId,
@@ -73,6 +80,8 @@ pub(crate) enum Happening {
     },
     /// A child of ours has ended.
     ChildEnded,
+    /// It is time to look how much memory the replicas use.
+    MemoryLook,
     /// TERM or INT from outside.
     Stop,
 }
@@ -107,6 +116,7 @@ pub(crate) struct Conductor {
     peers: Peers,
     /// What the plan knows of them.
     has_peers: bool,
+    _memory_looks: Option<Task>,
     happenings: mpsc::Receiver<Happening>,
     sender: mpsc::Sender<Happening>,
     groups_made: u64,
@@ -115,11 +125,8 @@ pub(crate) struct Conductor {
 impl Conductor {
     /// Starts the first template; when this returns, what holds user code in is known.
     pub(crate) fn new(house: Establishment) -> Self {
-        let settings = Settings {
-            slots: house.spec.slots,
-            start_timeout_ms: house.spec.start_timeout_ms,
-            kill_grace_ms: house.spec.kill_grace_ms,
-        };
+        let settings = Settings::of(&house.spec);
+        let has_memory_limit = settings.memory_bytes_max.is_some();
         let names = Names::new(&house.spec.replica_prefix, sys::random_u64());
         let (plan, actions) = Plan::new(settings, names, 0);
         let (sender, happenings) = mpsc::channel(HAPPENINGS_MAX);
@@ -133,6 +140,7 @@ impl Conductor {
             graveyard: Graveyard::default(),
             peers: Peers::default(),
             has_peers: false,
+            _memory_looks: has_memory_limit.then(|| Task::spawn(look_at_memory(sender.clone()))),
             happenings,
             sender,
             groups_made: 0,
@@ -187,6 +195,7 @@ impl Conductor {
     fn take_in(&mut self, happening: Happening) -> Option<Event> {
         match happening {
             Happening::TemplateSaid { template, message } => self.template_said(template, message),
+            Happening::TemplateInspected { template, import } => Some(Event::Imported { template, import }),
             Happening::TemplateEnded { template } => {
                 self.forget_template(template);
                 Some(Event::TemplateDied { template })
@@ -221,6 +230,10 @@ impl Conductor {
                 self.reap();
                 None
             }
+            Happening::MemoryLook => {
+                self.look_at_memory();
+                None
+            }
             Happening::Stop => Some(Event::Stop { grace_ms: limits::SIGNAL_GRACE_MS }),
         }
     }
@@ -228,14 +241,15 @@ impl Conductor {
     fn template_said(&mut self, template: TemplateId, message: FromTemplate) -> Option<Event> {
         match message {
             FromTemplate::Imported { import_ms, python } => {
-                Some(Event::Imported { template, import_ms, python: printable(&python) })
+                self.inspect(template, import_ms, printable(&python));
+                None
             }
             FromTemplate::ImportFailed(failure) => Some(Event::ImportFailed {
                 template,
                 reason: format!("{}: {}", failure.step, printable(&failure.message)),
             }),
             FromTemplate::ForkFailed { replica, error } => {
-                let is_its = self.replicas.get(&replica).is_some_and(|one| one.template == template);
+                let is_its = self.replicas.get(&replica).is_some_and(|one| one.template == Some(template));
                 let reason = format!("fork: {}", printable(&error));
                 is_its.then_some(Event::Failed { replica, reason })
             }
@@ -252,37 +266,71 @@ impl Conductor {
                 replica,
                 reason: format!("{}: {}", failure.step, printable(&failure.message)),
             }),
+            FromReplica::Answered => Some(Event::Answered { replica }),
             FromReplica::Leaving { reason } => Some(Event::Leaving { replica, reason: printable(&reason) }),
         }
     }
 
+    /// Looks whether a template that has imported can be forked; its threads may need a moment to come to rest.
+    fn inspect(&mut self, id: TemplateId, import_ms: u64, python: String) {
+        let Some(template) = self.templates.get_mut(&id) else { return };
+        let (shown, given, sender) = (template.process.shown(), template.given.clone(), self.sender.clone());
+        template.inspection = Some(Task::spawn(async move {
+            let hazard = inspection::hazard(shown, given).await.map(|text| printable(&text));
+            let import = Import { took_ms: import_ms, python, hazard };
+            let _ = sender.send(Happening::TemplateInspected { template: id, import }).await;
+        }));
+    }
+
+    fn look_at_memory(&mut self) {
+        let used: Vec<(ReplicaId, u64)> = self
+            .replicas
+            .values()
+            .filter_map(|replica| Some((replica.name.clone(), replica.memory_bytes()?)))
+            .collect();
+        for (replica, bytes) in used {
+            let actions = self.plan.handle(self.now_ms(), Event::Memory { replica, bytes });
+            self.carry_out(actions);
+        }
+    }
+
     fn place(&mut self, name: ReplicaId, sender: Pid) -> Option<Event> {
-        let is_known =
-            self.replicas.values().any(|one| one.process.as_ref().is_some_and(|p| p.pid() == sender));
-        let replica = self.replicas.get_mut(&name)?;
-        let parent = &self.templates.get(&replica.template)?.process;
-        if is_known {
+        let is_anothers = self
+            .replicas
+            .values()
+            .any(|one| one.name != name && one.process.as_ref().is_some_and(|p| p.pid() == sender));
+        if is_anothers {
             tracing::warn!(replica = %name, pid = %sender, "a replica speaks for another");
             return None;
         }
-        self.groups_made += 1;
-        let group_name = format!("s{}-{}", replica.slot, self.groups_made);
-        let placed = match self.house.groups.as_ref().map(|groups| groups.group(&group_name)).transpose() {
-            Ok(group) => replica.place(sender, parent, group, &self.sender),
-            Err(error) => Err(crate::replica::PlaceError::Group(error)),
+        let group = self.group_name(self.replicas.get(&name)?.slot);
+        let replica = self.replicas.get_mut(&name)?;
+        let placed = match replica.template {
+            // It was placed when it was started.
+            None => match replica.admit(sender) {
+                Ok(()) => return None,
+                refused => refused,
+            },
+            Some(template) => {
+                let parent = &self.templates.get(&template)?.process;
+                match self.house.groups.as_ref().map(|groups| groups.group(&group)).transpose() {
+                    Ok(group) => replica.place(sender, parent, group, &self.sender),
+                    Err(error) => Err(PlaceError::Group(error)),
+                }
+            }
         };
         Some(match placed {
-            Ok(()) => {
-                let pid = replica.process.as_ref().and_then(|process| {
-                    process.shown().map(|pid| pid.0).or_else(|| u32::try_from(process.pid().as_raw()).ok())
-                });
-                Event::Placed { replica: name, pid }
-            }
+            Ok(()) => Event::Placed { pid: replica.shown_pid(), replica: name },
             Err(error) => {
                 replica.kill();
                 Event::Failed { replica: name, reason: error.to_string() }
             }
         })
+    }
+
+    fn group_name(&mut self, slot: SlotIndex) -> String {
+        self.groups_made += 1;
+        format!("s{slot}-{}", self.groups_made)
     }
 
     fn exited(&mut self, pid: Pid, status: &str) -> Option<Event> {
@@ -326,6 +374,7 @@ impl Conductor {
             let failed = match action {
                 Action::Finish => return true,
                 Action::StartTemplate(id) => self.start_template(id),
+                Action::Spawn { slot, replica } => Some(self.spawn(slot, replica)),
                 Action::Fork { template, slot, replica } => self
                     .fork(template, slot, &replica)
                     .err()
@@ -362,23 +411,26 @@ impl Conductor {
                 }
                 self.kill_orphans();
             }
-            Action::StartTemplate(_) | Action::Fork { .. } | Action::Finish => {
+            Action::StartTemplate(_) | Action::Fork { .. } | Action::Spawn { .. } | Action::Finish => {
                 unreachable!("carried out by the caller")
             }
         }
     }
 
-    fn start_template(&mut self, id: TemplateId) -> Option<Event> {
-        let nursery = Nursery {
+    fn nursery(&self) -> Nursery<'_> {
+        Nursery {
             spec: &self.house.spec,
             sandbox: &self.house.sandbox,
             groups: self.house.groups.as_ref(),
             log: &self.house.log,
             happenings: &self.sender,
-        };
-        match Template::start(id, &nursery) {
+        }
+    }
+
+    fn start_template(&mut self, id: TemplateId) -> Option<Event> {
+        match Template::start(id, &self.nursery()) {
             Ok(template) => {
-                self.isolation = self.prove(&template);
+                self.isolation = self.prove(&template.process, template.group.as_ref(), &template.missing);
                 self.templates.insert(id, template);
                 None
             }
@@ -386,29 +438,41 @@ impl Conductor {
         }
     }
 
-    fn prove(&self, template: &Template) -> Isolation {
-        let missing = self.house.missing.iter().chain(&template.missing).cloned().collect();
-        let mut isolation = sandbox::prove(template.process.shown(), &self.house.outside, missing);
-        let is_held = template.group.as_ref().is_some_and(|group| group.holds(template.process.pid()));
+    fn prove(&self, process: &Process, group: Option<&Group>, missing: &[String]) -> Isolation {
+        let missing = self.house.missing.iter().chain(missing).cloned().collect();
+        let mut isolation = sandbox::prove(process.shown(), &self.house.outside, missing);
+        let is_held = group.is_some_and(|group| group.holds(process.pid()));
         if let (true, Some(groups)) = (is_held, &self.house.groups) {
             isolation.cgroup_version = groups.version();
         } else if !isolation.missing.iter().any(|one| one.starts_with("cgroup")) {
-            isolation.missing.push("cgroup: the template is not in its group".to_owned());
+            isolation.missing.push("cgroup: the process is not in its group".to_owned());
         }
         isolation
     }
 
-    fn fork(
-        &mut self,
-        template: TemplateId,
-        slot: millgate_contract::ids::SlotIndex,
-        name: &ReplicaId,
-    ) -> io::Result<()> {
+    fn fork(&mut self, template: TemplateId, slot: SlotIndex, name: &ReplicaId) -> io::Result<()> {
+        let identity = Identity { name, slot };
+        let (replica, ends) = Replica::to_fork(&identity, template, &self.nursery())?;
+        self.replicas.insert(name.clone(), replica);
         let parent = self.templates.get(&template).ok_or(io::ErrorKind::NotFound)?;
         let listener = &self.house.listeners[usize::from(slot.0)];
-        let (replica, ends) = Replica::new(name.clone(), slot, template, &self.house.log, &self.sender)?;
-        self.replicas.insert(name.clone(), replica);
-        parent.fork(slot, name, [listener, &ends.channel, &ends.log])
+        parent.fork(slot, name, [listener, &ends.channel, &ends.output.stdout, &ends.output.stderr])
+    }
+
+    fn spawn(&mut self, slot: SlotIndex, name: ReplicaId) -> Event {
+        let group = self.group_name(slot);
+        let listener = &self.house.listeners[usize::from(slot.0)];
+        match Replica::spawn(&Identity { name: &name, slot }, &group, listener, &self.nursery()) {
+            Ok((replica, missing)) => {
+                if let Some(process) = &replica.process {
+                    self.isolation = self.prove(process, replica.group.as_ref(), &missing);
+                }
+                let pid = replica.shown_pid();
+                self.replicas.insert(name.clone(), replica);
+                Event::Placed { replica: name, pid }
+            }
+            Err(error) => Event::Failed { replica: name, reason: error.to_string() },
+        }
     }
 
     fn forget_template(&mut self, id: TemplateId) {
@@ -472,6 +536,15 @@ impl Conductor {
         }
         self.house.log.note(None, "the deployment has ended");
         let _ = tokio::time::timeout(Duration::from_millis(limits::KILL_AGAIN_MS), self.peers.finish()).await;
+    }
+}
+
+async fn look_at_memory(happenings: mpsc::Sender<Happening>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(limits::MEMORY_LOOK_MS)).await;
+        if happenings.send(Happening::MemoryLook).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! | [`launch`] | from `millgate supervise` to a daemon in its namespaces, with its starter told how it went |
 //! | [`plan`], [`slot`] | what to do when something happens: pure, no I/O, no clock |
 //! | [`conductor`] | the event loop: carries out what the plan says, and tells it what happened |
-//! | [`template`], [`replica`] | the processes and the sockets they are born by |
+//! | [`nursery`], [`template`], [`replica`] | the processes and the sockets they are born by |
+//! | [`inspection`] | whether a template may be forked |
 //! | [`process`], [`burial`] | telling processes apart, signalling them, and what the dead leave behind |
 //! | [`peers`] | `control.sock`: gateways and the control API |
 //! | [`sandbox`] | what user code may see and do, made before its first instruction |
@@ -24,11 +25,13 @@ mod build_step;
 mod burial;
 mod cgroup;
 mod conductor;
+mod inspection;
 mod launch;
 mod limits;
 mod logs;
 mod names;
 mod namespaces;
+mod nursery;
 mod peers;
 mod plan;
 mod process;

@@ -16,6 +16,18 @@ pub(crate) const FORK_FAILURES_MAX: u32 = 3;
 pub(crate) const PAUSE_MS_MIN: u64 = 100;
 /// The longest pause before another try.
 pub(crate) const PAUSE_MS_MAX: u64 = 30_000;
+/// Milliseconds for which a replica serves, at least, if its death is to be no sudden one.
+pub(crate) const STEADY_MS_MIN: u64 = 10_000;
+/// Sudden deaths in a row that are followed by a new replica at once; further ones by a pause that doubles.
+pub(crate) const SUDDEN_DEATHS_FREE: u32 = 8;
+/// The longest pause after a sudden death.
+pub(crate) const SUDDEN_PAUSE_MS_MAX: u64 = 5_000;
+/// Milliseconds between looks at how much memory each replica uses, where that is limited by the policy.
+pub(crate) const MEMORY_LOOK_MS: u64 = 1_000;
+/// Milliseconds for the threads of a template that has imported to come to rest, so that they can be told apart.
+pub(crate) const INSPECTION_MS_MAX: u64 = 1_000;
+/// Milliseconds between looks at them.
+pub(crate) const INSPECTION_LOOK_MS: u64 = 5;
 /// Milliseconds between one KILL and the next for a process that is still there.
 pub(crate) const KILL_AGAIN_MS: u64 = 1_000;
 /// Milliseconds a replica may take over its running call when it is replaced by a restart.

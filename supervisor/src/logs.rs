@@ -107,8 +107,8 @@ impl DeploymentLog {
         }]);
     }
 
-    /// Reads a process's pipe to its end.
-    pub(crate) async fn follow(self, pipe: LogPipe, replica: Option<ReplicaId>) {
+    /// Reads one of a process's pipes to its end.
+    async fn follow(self, pipe: LogPipe, source: LogSource, replica: Option<ReplicaId>) {
         let mut lines = Lines::default();
         let mut rate = Rate::new(Instant::now());
         let mut buffer = vec![0_u8; 64 * 1024];
@@ -122,15 +122,21 @@ impl DeploymentLog {
                 }
             };
             let texts = lines.push(&buffer[..count]);
-            self.write_within_rate(texts, replica.as_ref(), &mut rate);
+            self.write_within_rate(texts, source, replica.as_ref(), &mut rate);
         }
-        self.write_within_rate(lines.finish(), replica.as_ref(), &mut rate);
+        self.write_within_rate(lines.finish(), source, replica.as_ref(), &mut rate);
         if let Some(text) = rate.take_dropped() {
             self.note(replica.as_ref(), &text);
         }
     }
 
-    fn write_within_rate(&self, texts: Vec<String>, replica: Option<&ReplicaId>, rate: &mut Rate) {
+    fn write_within_rate(
+        &self,
+        texts: Vec<String>,
+        source: LogSource,
+        replica: Option<&ReplicaId>,
+        rate: &mut Rate,
+    ) {
         let time_ms = unix_ms();
         rate.refill(Instant::now());
         let mut out = Vec::with_capacity(texts.len());
@@ -140,7 +146,7 @@ impl DeploymentLog {
                     let replica = replica.cloned();
                     out.push(LogLine { time_ms, source: LogSource::Supervisor, replica, text });
                 }
-                out.push(LogLine { time_ms, source: LogSource::Stdout, replica: replica.cloned(), text });
+                out.push(LogLine { time_ms, source, replica: replica.cloned(), text });
             }
         }
         self.write(&out);
@@ -151,15 +157,35 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Both outputs of a process: the ends that it writes to.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+impl Output {
+    /// For a process about to start; what it prints goes to `log`. The pipes are read to their ends whatever becomes of
+    /// the process, and its last words matter most.
+    pub(crate) fn into_log(log: &DeploymentLog, replica: Option<&ReplicaId>) -> io::Result<Self> {
+        let follow = |source| {
+            let (pipe, theirs) = LogPipe::pair()?;
+            tokio::spawn(log.clone().follow(pipe, source, replica.cloned()));
+            io::Result::Ok(theirs)
+        };
+        Ok(Self { stdout: follow(LogSource::Stdout)?, stderr: follow(LogSource::Stderr)? })
+    }
+}
+
 /// The end of a process's log pipe that we read.
 #[derive(Debug)]
-pub(crate) struct LogPipe {
+struct LogPipe {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl LogPipe {
     /// Our end and the one to give away.
-    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+    fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok((Self { fd: sys::watched(ours)? }, theirs))

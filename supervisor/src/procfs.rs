@@ -51,6 +51,13 @@ pub(crate) fn namespace(pid: ShownPid, kind: &str) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{}/ns/{kind}", pid.0)).ok()
 }
 
+/// Bytes of pages that no other process shares.
+pub(crate) fn private_bytes(pid: ShownPid) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.0)).ok()?;
+    let kilobytes = |name| field(&text, name)?.strip_suffix(" kB")?.trim().parse::<u64>().ok();
+    Some((kilobytes("Private_Clean:")? + kilobytes("Private_Dirty:")?) * 1024)
+}
+
 /// Every process whose parent is `parent`.
 pub(crate) fn children(parent: ShownPid) -> Vec<ShownPid> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -87,7 +94,8 @@ fn parse_status(text: &str) -> Option<Status> {
     })
 }
 
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+/// The value behind a name, in the form of many files in `/proc`.
+pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
@@ -102,6 +110,7 @@ mod tests {
         assert_eq!(Some(pid), own_pid());
         let status = status(pid).unwrap();
         assert_eq!(status.uid, nix::unistd::geteuid().as_raw());
+        assert!(private_bytes(pid).unwrap() > 0);
         assert_eq!(status.parent, nix::unistd::getppid().as_raw().unsigned_abs());
     }
 

@@ -7,7 +7,7 @@ use millgate_contract::{
     ids::{ReplicaId, SlotIndex},
     limits::MESSAGE_BYTES_MAX,
     line,
-    nursery::{FromReplica, GO},
+    nursery::{FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD},
 };
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::sync::mpsc;
@@ -16,7 +16,8 @@ use crate::{
     cgroup::Group,
     conductor::Happening,
     limits::REPLICA_MESSAGES_MAX,
-    logs::{DeploymentLog, LogPipe},
+    logs::Output,
+    nursery::{Nursery, Start, StartError},
     plan::TemplateId,
     process::{Process, Task},
     procfs,
@@ -29,18 +30,28 @@ use crate::{
 pub(crate) struct Replica {
     pub(crate) name: ReplicaId,
     pub(crate) slot: SlotIndex,
-    pub(crate) template: TemplateId,
+    /// The template that forks it; none for one that was started afresh.
+    pub(crate) template: Option<TemplateId>,
     pub(crate) process: Option<Process>,
     pub(crate) group: Option<Group>,
+    /// It was told that it is in its place.
+    is_placed: bool,
     channel: Arc<Seqpacket>,
     tasks: Vec<Task>,
+}
+
+/// Which replica.
+#[derive(Debug)]
+pub(crate) struct Identity<'a> {
+    pub(crate) name: &'a ReplicaId,
+    pub(crate) slot: SlotIndex,
 }
 
 /// What a fork is given besides the listener.
 #[derive(Debug)]
 pub(crate) struct Ends {
     pub(crate) channel: OwnedFd,
-    pub(crate) log: OwnedFd,
+    pub(crate) output: Output,
 }
 
 /// Why a process that says it is a replica is not taken for one.
@@ -49,8 +60,8 @@ pub(crate) enum PlaceError {
     /// It ended meanwhile.
     #[error("the process is gone: {0}")]
     Gone(io::Error),
-    /// It is not the template's child.
-    #[error("process {0} is not a child of the template")]
+    /// It is not the template's child, or not the process that was started.
+    #[error("process {0} is not the one that was started")]
     Stranger(Pid),
     /// Its group does not take it.
     #[error("cgroup: {0}")]
@@ -65,21 +76,82 @@ pub(crate) enum PlaceError {
 
 impl Replica {
     /// A replica that a template is about to be told to fork.
-    pub(crate) fn new(
-        name: ReplicaId,
-        slot: SlotIndex,
+    pub(crate) fn to_fork(
+        identity: &Identity<'_>,
         template: TemplateId,
-        log: &DeploymentLog,
-        happenings: &mpsc::Sender<Happening>,
+        nursery: &Nursery<'_>,
     ) -> io::Result<(Self, Ends)> {
         let (channel, channel_end) = Seqpacket::pair()?;
-        let (log_pipe, log_end) = LogPipe::pair()?;
+        let output = Output::into_log(nursery.log, Some(identity.name))?;
+        let replica = Self::with_channel(identity, channel, nursery.happenings);
+        Ok((Self { template: Some(template), ..replica }, Ends { channel: channel_end, output }))
+    }
+
+    /// Starts a replica afresh, in a group of its own; also returns what of its sandbox it went without.
+    pub(crate) fn spawn(
+        identity: &Identity<'_>,
+        group: &str,
+        listener: &OwnedFd,
+        nursery: &Nursery<'_>,
+    ) -> Result<(Self, Vec<String>), StartError> {
+        let (channel, channel_end) = Seqpacket::pair()?;
+        let output = Output::into_log(nursery.log, Some(identity.name))?;
+        let started = nursery.start(&Start {
+            arguments: &["spawned", &identity.slot.to_string(), identity.name.as_str()],
+            group,
+            output: &output,
+            descriptors: &[(&channel_end, SPAWN_CHANNEL_FD), (listener, SPAWN_LISTENER_FD)],
+        })?;
+        let mut replica = Self::with_channel(identity, channel, nursery.happenings);
+        replica.watch(&started.process, nursery.happenings)?;
+        replica.process = Some(started.process);
+        replica.group = started.group;
+        Ok((replica, started.missing))
+    }
+
+    fn with_channel(
+        identity: &Identity<'_>,
+        channel: Seqpacket,
+        happenings: &mpsc::Sender<Happening>,
+    ) -> Self {
         let channel = Arc::new(channel);
-        // The log is read to its end even when the replica is forgotten: its last words matter most.
-        tokio::spawn(log.clone().follow(log_pipe, Some(name.clone())));
-        let tasks = vec![Task::spawn(hear(name.clone(), Arc::clone(&channel), happenings.clone()))];
-        let replica = Self { name, slot, template, process: None, group: None, channel, tasks };
-        Ok((replica, Ends { channel: channel_end, log: log_end }))
+        let hearing = hear(identity.name.clone(), Arc::clone(&channel), happenings.clone());
+        Self {
+            name: identity.name.clone(),
+            slot: identity.slot,
+            template: None,
+            process: None,
+            group: None,
+            is_placed: false,
+            channel,
+            tasks: vec![Task::spawn(hearing)],
+        }
+    }
+
+    fn watch(&mut self, process: &Process, happenings: &mpsc::Sender<Happening>) -> io::Result<()> {
+        let death = process.death()?;
+        let (name, happenings) = (self.name.clone(), happenings.clone());
+        self.tasks.push(Task::spawn(async move {
+            death.await;
+            let _ = happenings.send(Happening::ReplicaEnded { replica: name }).await;
+        }));
+        Ok(())
+    }
+
+    /// Lets a replica that was started afresh run, once it is the process itself that has spoken.
+    pub(crate) fn admit(&mut self, sender: Pid) -> Result<(), PlaceError> {
+        if self.is_placed {
+            return Err(PlaceError::Twice);
+        }
+        if self.process.as_ref().is_none_or(|process| process.pid() != sender) {
+            return Err(PlaceError::Stranger(sender));
+        }
+        self.go()
+    }
+
+    fn go(&mut self) -> Result<(), PlaceError> {
+        self.is_placed = true;
+        self.channel.send(&[GO], &[]).map_err(PlaceError::Channel)
     }
 
     /// Takes the process `sender` for this replica, once it is seen to be a child of `parent`: puts it into its group
@@ -102,17 +174,24 @@ impl Replica {
         if sender == parent.pid() || !is_child {
             return Err(PlaceError::Stranger(sender));
         }
-        let death = process.death().map_err(PlaceError::Gone)?;
-        let (name, happenings) = (self.name.clone(), happenings.clone());
-        self.tasks.push(Task::spawn(async move {
-            death.await;
-            let _ = happenings.send(Happening::ReplicaEnded { replica: name }).await;
-        }));
+        self.watch(&process, happenings).map_err(PlaceError::Gone)?;
         self.process = Some(process);
         let placed = group.as_ref().map_or(Ok(()), |group| group.add(sender));
         self.group = group;
         placed.map_err(PlaceError::Group)?;
-        self.channel.send(&[GO], &[]).map_err(PlaceError::Channel)
+        self.go()
+    }
+
+    /// Its id as people see it where that can be known, else ours.
+    pub(crate) fn shown_pid(&self) -> Option<u32> {
+        let process = self.process.as_ref()?;
+        process.shown().map(|pid| pid.0).or_else(|| u32::try_from(process.pid().as_raw()).ok())
+    }
+
+    /// Memory of its own: of its group where it has one, else its private pages.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        let shown = self.process.as_ref()?.shown();
+        self.group.as_ref().map_or_else(|| procfs::private_bytes(shown?), Group::memory_bytes)
     }
 
     /// Asks it to finish its call and end.

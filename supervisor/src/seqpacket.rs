@@ -64,6 +64,14 @@ impl Seqpacket {
             }
         }
     }
+
+    /// The next message if it is there already.
+    pub(crate) fn receive_now(&self, buffer: &mut [u8]) -> Option<io::Result<Received>> {
+        match receive_now(self.fd.as_raw_fd(), buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            received => Some(received),
+        }
+    }
 }
 
 fn receive_now(fd: RawFd, buffer: &mut [u8]) -> io::Result<Received> {

@@ -19,7 +19,7 @@ pub(crate) struct TemplateId(pub(crate) u32);
 pub(crate) enum Stage {
     /// Nobody; somebody will be, not before this time.
     Vacant { not_before_ms: u64 },
-    /// The template was told to fork; nobody has answered for the child yet.
+    /// Asked for: the template was told to fork and nobody has answered for the child yet, or it is being started afresh.
     Forking { template: TemplateId, replica: ReplicaId, until_ms: u64 },
     /// In its cgroup, setting up.
     Starting { template: TemplateId, replica: ReplicaId, pid: Option<u32>, until_ms: u64 },
@@ -68,6 +68,14 @@ pub(crate) struct Slot {
     pub(crate) reason: String,
     /// Starts in a row that did not come to ready.
     pub(crate) failures: u32,
+    /// Replicas in a row that were ready and died soon after, by themselves.
+    sudden_deaths: u32,
+    /// Since when the replica in it has been ready.
+    ready_at_ms: u64,
+    /// The replica in it has answered a call.
+    pub(crate) has_answered: bool,
+    /// Why the replica in it is to be replaced when its turn has come.
+    pub(crate) recycle: Option<String>,
     /// Since when the slot has wanted a ready replica.
     pub(crate) wanting_since_ms: u64,
     starts: u64,
@@ -81,6 +89,10 @@ impl Slot {
             stage: Stage::Vacant { not_before_ms: 0 },
             reason: String::new(),
             failures: 0,
+            sudden_deaths: 0,
+            ready_at_ms: 0,
+            has_answered: false,
+            recycle: None,
             wanting_since_ms: 0,
             starts: 0,
             ready_after_ms: 0,
@@ -126,6 +138,9 @@ impl Slot {
         if let Stage::Starting { template, replica, pid, .. } = &self.stage {
             self.stage = Stage::Ready { template: *template, replica: replica.clone(), pid: *pid };
             self.failures = 0;
+            self.ready_at_ms = now_ms;
+            self.has_answered = false;
+            self.recycle = None;
             self.reason.clear();
             self.ready_after_ms = now_ms.saturating_sub(self.wanting_since_ms);
         }
@@ -142,14 +157,46 @@ impl Slot {
         }
     }
 
-    /// Nobody is in it any more. One that was ready is followed at once; one that never came so far after a pause
-    /// that doubles with each failure in a row but the first.
+    /// Nobody is in it any more. One that was ready is followed at once, unless many died so in a row; one that never
+    /// came so far after a pause that doubles with each failure in a row but the first.
     pub(crate) fn vacate(&mut self, now_ms: u64, reason: String) {
         if matches!(self.stage, Stage::Ready { .. }) {
             self.wanting_since_ms = now_ms;
         }
         self.reason = reason;
-        self.stage = Stage::Vacant { not_before_ms: now_ms + pause_ms(self.failures) };
+        self.stage = Stage::Vacant { not_before_ms: now_ms + self.pause_ms() };
+    }
+
+    /// A start has failed. The pause that follows is one more failure's.
+    pub(crate) fn fail(&mut self, now_ms: u64) {
+        self.failures = self.failures.saturating_add(1);
+        if let Stage::Vacant { not_before_ms } = &mut self.stage {
+            *not_before_ms = now_ms + pause_ms(self.failures);
+        }
+    }
+
+    /// The ready replica in it has died by itself. An exception or a recycling does not count.
+    pub(crate) fn count_sudden_death(&mut self, now_ms: u64) {
+        let is_soon = now_ms.saturating_sub(self.ready_at_ms) < limits::STEADY_MS_MIN;
+        self.sudden_deaths = if is_soon { self.sudden_deaths.saturating_add(1) } else { 0 };
+    }
+
+    /// When the replica in it is due to be replaced for its age, if it is not on the list already.
+    pub(crate) fn serves_until_ms(&self, age_ms_max: u64) -> Option<u64> {
+        let counts = matches!(self.stage, Stage::Ready { .. }) && self.recycle.is_none();
+        counts.then(|| self.ready_at_ms.saturating_add(age_ms_max))
+    }
+
+    /// When something must happen although nobody says anything.
+    pub(crate) fn deadline_ms(&self, age_ms_max: Option<u64>) -> Option<u64> {
+        let age = age_ms_max.and_then(|age_ms_max| self.serves_until_ms(age_ms_max));
+        self.stage.deadline_ms().into_iter().chain(age).min()
+    }
+
+    /// Callers may crash a replica now and then; one that does nothing else is not refilled as fast as it dies.
+    fn pause_ms(&self) -> u64 {
+        let sudden = pause_ms(self.sudden_deaths.saturating_sub(limits::SUDDEN_DEATHS_FREE));
+        pause_ms(self.failures).max(sudden.min(limits::SUDDEN_PAUSE_MS_MAX))
     }
 
     /// The pid of the process in it, in the starter's namespace.

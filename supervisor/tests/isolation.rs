@@ -10,7 +10,7 @@ use std::{
 };
 
 use harness::{Deployment, SECRET, UID, client::Client, is_root, status_of};
-use millgate_contract::spec::Confinement;
+use millgate_contract::spec::{Confinement, StartPolicy};
 
 /// Tries to read files, to write files and to reach sockets; answers what it came to.
 const PROWLER: &str = r#"
@@ -252,7 +252,11 @@ def function(args):
         except OSError:
             pass
 ",
-        |spec| spec.resources.processes_max = 32,
+        |spec| {
+            spec.resources.processes_max = 32;
+            // A first call that hangs would else end the template too.
+            spec.policy.start = StartPolicy::Fork;
+        },
     );
     let replica = client.replica(0);
     let mut gateway = deployment.gateway(0);

@@ -167,6 +167,13 @@ impl Group {
         !self.dirs.is_empty() && self.dirs.iter().all(|dir| members(dir).contains(&pid))
     }
 
+    /// Bytes of memory charged to the group that no file could give back.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        let name = if self.version == 1 { "rss " } else { "anon " };
+        let text = self.dirs.iter().find_map(|dir| fs::read_to_string(dir.join("memory.stat")).ok())?;
+        text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    }
+
     /// Kills every process in the group.
     pub(crate) fn kill(&self) {
         if self.version == 2 {

@@ -13,7 +13,7 @@ pub(crate) enum Event {
     /// Time passed; something was due.
     Due,
     /// A template has imported the file.
-    Imported { template: TemplateId, import_ms: u64, python: String },
+    Imported { template: TemplateId, import: Import },
     /// It has not, and says why; or it could not be started at all.
     ImportFailed { template: TemplateId, reason: String },
     /// Its pidfd says it has ended.
@@ -28,6 +28,10 @@ pub(crate) enum Event {
     Leaving { replica: ReplicaId, reason: String },
     /// A replica's pidfd says it has ended, or nobody holds the channel of a child never placed.
     Died { replica: ReplicaId },
+    /// A replica has answered its first call.
+    Answered { replica: ReplicaId },
+    /// How much memory of its own a replica uses.
+    Memory { replica: ReplicaId, bytes: u64 },
     /// How a replica ended, when that becomes known: for people.
     Exited { replica: ReplicaId, status: String },
     /// A gateway's call ran past its deadline.
@@ -38,6 +42,16 @@ pub(crate) enum Event {
     Restart,
     /// End everything.
     Stop { grace_ms: u64 },
+}
+
+/// An import that went well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Import {
+    pub(crate) took_ms: u64,
+    /// Python's version.
+    pub(crate) python: String,
+    /// What was seen of the process that makes forking it unsafe.
+    pub(crate) hazard: Option<String>,
 }
 
 /// What is to be done.
@@ -53,6 +67,8 @@ pub(crate) enum Action {
     EndTemplate(TemplateId),
     /// Tell a template to fork a replica for a slot.
     Fork { template: TemplateId, slot: SlotIndex, replica: ReplicaId },
+    /// Start a replica afresh.
+    Spawn { slot: SlotIndex, replica: ReplicaId },
     /// Ask a replica to end: it finishes its running call.
     Terminate(ReplicaId),
     /// Kill a replica and all its descendants.

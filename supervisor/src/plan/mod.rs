@@ -8,6 +8,9 @@
 //! - after a stop nothing is started, and the end comes when the last process is gone.
 
 mod event;
+mod renewal;
+mod start_mode;
+mod stop;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -16,10 +19,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use millgate_contract::{
     ids::{CallId, ReplicaId, SlotIndex},
+    spec::{DeploymentSpec, StartPolicy},
     supervision::{DeploymentReport, Phase, SlotReport, StartMode},
 };
 
-pub(crate) use self::event::{Action, Event};
+pub(crate) use self::event::{Action, Event, Import};
 use self::templates::Templates;
 pub(crate) use crate::slot::TemplateId;
 use crate::{
@@ -34,6 +38,34 @@ pub(crate) struct Settings {
     pub(crate) slots: u16,
     pub(crate) start_timeout_ms: u64,
     pub(crate) kill_grace_ms: u64,
+    pub(crate) start: StartPolicy,
+    /// The function is tried before a replica is ready.
+    pub(crate) has_example: bool,
+    /// When a replica is replaced.
+    pub(crate) age_ms_max: Option<u64>,
+    pub(crate) memory_bytes_max: Option<u64>,
+}
+
+impl Settings {
+    pub(crate) fn of(spec: &DeploymentSpec) -> Self {
+        Self {
+            slots: spec.slots,
+            start_timeout_ms: spec.start_timeout_ms,
+            kill_grace_ms: spec.kill_grace_ms,
+            start: spec.policy.start,
+            has_example: spec.example_request.is_some(),
+            age_ms_max: spec.policy.age_s_max.map(|age_s| age_s.saturating_mul(1_000)),
+            memory_bytes_max: spec.policy.memory_bytes_max,
+        }
+    }
+}
+
+/// A start that did not come to ready.
+#[derive(Debug)]
+struct Failure<'a> {
+    reason: &'a str,
+    /// The process said nothing: it hung, or was ended from without.
+    is_wordless: bool,
 }
 
 /// A process that has closed its listener, or whose slot was given up, and is not dead yet.
@@ -94,7 +126,7 @@ impl Plan {
             is_finished: false,
             actions: Vec::new(),
         };
-        plan.start_template(now_ms);
+        plan.begin(now_ms);
         let actions = std::mem::take(&mut plan.actions);
         (plan, actions)
     }
@@ -116,7 +148,7 @@ impl Plan {
             .slots
             .iter()
             .filter(|slot| may_fork || !matches!(slot.stage, Stage::Vacant { .. }))
-            .filter_map(|slot| slot.stage.deadline_ms());
+            .filter_map(|slot| slot.deadline_ms(self.settings.age_ms_max));
         let leaving = self.leaving.values().map(|leaver| leaver.kill_at_ms);
         let all = slots
             .chain(leaving)
@@ -133,9 +165,7 @@ impl Plan {
         }
         match event {
             Event::Due => {}
-            Event::Imported { template, import_ms, python } => {
-                self.on_imported(template, import_ms, &python);
-            }
+            Event::Imported { template, import } => self.on_imported(now_ms, template, import),
             Event::ImportFailed { template, reason } => self.on_import_failed(now_ms, template, &reason),
             Event::TemplateDied { template } => self.on_template_died(now_ms, template),
             Event::Placed { replica, pid } => self.on_placed(&replica, pid),
@@ -143,6 +173,8 @@ impl Plan {
             Event::Failed { replica, reason } => self.on_failed(now_ms, &replica, &reason),
             Event::Leaving { replica, reason } => self.on_leaving(now_ms, &replica, &reason),
             Event::Died { replica } => self.on_died(now_ms, &replica),
+            Event::Answered { replica } => self.on_answered(&replica),
+            Event::Memory { replica, bytes } => self.on_memory(&replica, bytes),
             Event::Exited { replica, status } => self.on_exited(&replica, &status),
             Event::Expired { slot, replica, call } => self.on_expired(now_ms, slot, &replica, call),
             Event::Peers { is_any: true } => self.unclaimed_until_ms = None,
@@ -167,6 +199,12 @@ impl Plan {
         let slot = &mut self.slots[k];
         if let Stage::Forking { template, until_ms, .. } = slot.stage {
             slot.stage = Stage::Starting { template, replica: replica.clone(), pid, until_ms };
+        }
+    }
+
+    fn on_answered(&mut self, replica: &ReplicaId) {
+        if let Some(k) = self.find(replica) {
+            self.slots[k].has_answered = true;
         }
     }
 
@@ -197,7 +235,6 @@ impl Plan {
             return;
         }
         self.note(Some(replica), format!("did not start: {reason}"));
-        self.count_failure(now_ms, k, reason);
         if was_placed {
             // It says that it ends; the slot is free when it has.
             self.slots[k].end(now_ms, now_ms + self.settings.kill_grace_ms, reason.to_owned());
@@ -205,6 +242,7 @@ impl Plan {
             self.actions.push(Action::Bury(replica.clone()));
             self.slots[k].vacate(now_ms, reason.to_owned());
         }
+        self.count_failure(now_ms, k, &Failure { reason, is_wordless: false });
     }
 
     fn on_leaving(&mut self, now_ms: u64, replica: &ReplicaId, reason: &str) {
@@ -233,16 +271,19 @@ impl Plan {
         let (is_new_failure, reason) = match &self.slots[k].stage {
             Stage::Vacant { .. } => return,
             Stage::Forking { .. } | Stage::Starting { .. } => (true, "ended before it was ready".to_owned()),
-            Stage::Ready { .. } => (false, "ended unexpectedly".to_owned()),
+            Stage::Ready { .. } => {
+                self.slots[k].count_sudden_death(now_ms);
+                (false, "ended unexpectedly".to_owned())
+            }
             Stage::Ending { .. } => (false, self.slots[k].reason.clone()),
         };
         self.tell_death(k, replica, self.slots[k].pid(), &reason);
         self.actions.push(Action::Bury(replica.clone()));
         self.note(Some(replica), format!("is dead: {reason}"));
+        self.slots[k].vacate(now_ms, reason.clone());
         if is_new_failure {
-            self.count_failure(now_ms, k, &reason);
+            self.count_failure(now_ms, k, &Failure { reason: &reason, is_wordless: true });
         }
-        self.slots[k].vacate(now_ms, reason);
     }
 
     fn on_exited(&mut self, replica: &ReplicaId, status: &str) {
@@ -261,6 +302,7 @@ impl Plan {
                 self.note(Some(replica), format!("is ended: {reason}"));
                 self.actions.push(Action::Terminate(replica.clone()));
                 self.slots[k].end(now_ms, kill_at_ms, reason);
+                self.suspect_the_fork(now_ms, k, call);
             }
             // Asked to end already, with its call as the reason to wait: there is none any more.
             Stage::Ending { kill_at_ms: at, .. } => *at = kill_at_ms.min(*at),
@@ -268,14 +310,19 @@ impl Plan {
         }
     }
 
-    fn count_failure(&mut self, now_ms: u64, k: usize, reason: &str) {
-        self.slots[k].failures = self.slots[k].failures.saturating_add(1);
+    /// To be called when the slot's stage is what it is after the failure.
+    fn count_failure(&mut self, now_ms: u64, k: usize, failure: &Failure<'_>) {
+        self.slots[k].fail(now_ms);
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         if self.failures_in_row < limits::FORK_FAILURES_MAX || self.is_stopping() {
             return;
         }
         if self.ever_ready.is_empty() {
-            self.give_up(reason);
+            if !(failure.is_wordless && self.blame_the_fork(now_ms, failure.reason)) {
+                self.give_up(failure.reason);
+            }
+        } else if !self.is_forking() {
+            self.failures_in_row = 0;
         } else if !self.templates.is_importing() {
             self.failures_in_row = 0;
             self.note(None, "the template is renewed: fresh forks keep failing".to_owned());
@@ -304,6 +351,7 @@ impl Plan {
         } else {
             self.fill(now_ms);
             self.roll(now_ms);
+            self.recycle(now_ms);
         }
     }
 
@@ -312,26 +360,16 @@ impl Plan {
             if self.slots[k].stage.deadline_ms().is_none_or(|at| now_ms < at) {
                 continue;
             }
-            let timeout_ms = self.settings.start_timeout_ms;
             match self.slots[k].stage.clone() {
                 Stage::Vacant { .. } | Stage::Ready { .. } => {}
                 Stage::Forking { template, replica, .. } => {
-                    let reason = format!("the template did not fork within {timeout_ms} ms");
+                    let reason = "the template did not fork in time".to_owned();
                     self.actions.push(Action::Bury(replica));
-                    self.count_failure(now_ms, k, &reason);
                     self.slots[k].vacate(now_ms, reason.clone());
+                    self.count_failure(now_ms, k, &Failure { reason: &reason, is_wordless: true });
                     self.renew_hung_template(now_ms, template, &reason);
                 }
-                Stage::Starting { replica, .. } => {
-                    let reason = format!("not ready within {timeout_ms} ms");
-                    self.note(Some(&replica), format!("is killed: {reason}"));
-                    self.count_failure(now_ms, k, &reason);
-                    if self.ever_ready.is_empty() {
-                        self.give_up(&reason);
-                    }
-                    self.slots[k].end(now_ms, now_ms + limits::KILL_AGAIN_MS, reason);
-                    self.actions.push(Action::Kill(replica));
-                }
+                Stage::Starting { replica, .. } => self.end_hung_start(now_ms, k, replica),
                 Stage::Ending { replica, pid, .. } => {
                     self.slots[k].stage = Stage::Ending {
                         replica: replica.clone(),
@@ -341,6 +379,20 @@ impl Plan {
                     self.actions.push(Action::Kill(replica));
                 }
             }
+        }
+    }
+
+    fn end_hung_start(&mut self, now_ms: u64, k: usize, replica: ReplicaId) {
+        let reason = format!("not ready within {} ms", self.start_limit_ms());
+        self.note(Some(&replica), format!("is killed: {reason}"));
+        self.slots[k].end(now_ms, now_ms + limits::KILL_AGAIN_MS, reason.clone());
+        self.actions.push(Action::Kill(replica));
+        if self.blame_the_fork(now_ms, &reason) {
+            return;
+        }
+        self.count_failure(now_ms, k, &Failure { reason: &reason, is_wordless: true });
+        if self.ever_ready.is_empty() {
+            self.give_up(&reason);
         }
     }
 
@@ -359,80 +411,16 @@ impl Plan {
             let replica = self.names.next(|name| {
                 leaving.contains_key(name) || slots.iter().any(|s| s.stage.replica() == Some(name))
             });
-            let until_ms = now_ms + self.settings.start_timeout_ms;
+            let until_ms = now_ms + self.start_limit_ms();
+            let is_forking = self.is_forking();
             let slot = &mut self.slots[k];
             slot.fork(template, replica.clone(), until_ms);
-            self.actions.push(Action::Fork { template, slot: slot.index, replica });
+            self.actions.push(if is_forking {
+                Action::Fork { template, slot: slot.index, replica }
+            } else {
+                Action::Spawn { slot: slot.index, replica }
+            });
         }
-    }
-
-    /// Restart: one slot at a time gives up its replica of an older template, once the slot before it is served anew.
-    fn roll(&mut self, now_ms: u64) {
-        // A restart waits for its import, which makes another template the current one.
-        let Some(current) = self.templates.current().filter(|_| !self.templates.is_importing()) else {
-            return;
-        };
-        while let Some(&slot) = self.rolling.front() {
-            let k = usize::from(slot.0);
-            match self.slots[k].stage.clone() {
-                Stage::Ready { template, .. } if template >= current => {
-                    self.rolling.pop_front();
-                }
-                Stage::Ready { replica, .. } => {
-                    self.note(Some(&replica), "is replaced: the deployment restarts".to_owned());
-                    self.actions.push(Action::Terminate(replica));
-                    self.slots[k].end(now_ms, now_ms + limits::DRAIN_MS_MAX, "restart".to_owned());
-                    return;
-                }
-                Stage::Vacant { .. }
-                | Stage::Forking { .. }
-                | Stage::Starting { .. }
-                | Stage::Ending { .. } => {
-                    return;
-                }
-            }
-        }
-    }
-
-    // Stop.
-
-    fn on_stop(&mut self, now_ms: u64, grace_ms: u64) {
-        let at_ms = now_ms + grace_ms;
-        if self.is_stopping() {
-            self.kill_all_at_ms = self.kill_all_at_ms.map(|at| at.min(at_ms));
-            return;
-        }
-        self.kill_all_at_ms = Some(at_ms);
-        self.rolling.clear();
-        self.set_phase(Phase::Stopping, String::new());
-        for template in self.templates.end_all() {
-            self.actions.push(Action::EndTemplate(template));
-        }
-        for k in 0..self.slots.len() {
-            match self.slots[k].stage.clone() {
-                Stage::Vacant { .. } | Stage::Ending { .. } => {}
-                Stage::Forking { replica, .. } => {
-                    self.actions.push(Action::Bury(replica));
-                    self.slots[k].vacate(now_ms, "stop".to_owned());
-                }
-                Stage::Starting { replica, .. } | Stage::Ready { replica, .. } => {
-                    self.actions.push(Action::Terminate(replica));
-                    self.slots[k].end(now_ms, at_ms, "stop".to_owned());
-                }
-            }
-        }
-    }
-
-    fn check_end(&mut self, now_ms: u64) {
-        let is_empty =
-            self.leaving.is_empty() && self.slots.iter().all(|s| matches!(s.stage, Stage::Vacant { .. }));
-        if is_empty || self.kill_all_at_ms.is_some_and(|at| now_ms >= at) {
-            self.is_finished = true;
-        }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.kill_all_at_ms.is_some()
     }
 
     // Telling.

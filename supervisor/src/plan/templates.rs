@@ -2,7 +2,7 @@
 
 use millgate_contract::supervision::Phase;
 
-use super::{Action, Plan, TemplateId};
+use super::{Action, Import, Plan, TemplateId};
 use crate::slot::{Stage, pause_ms};
 
 /// The templates of a deployment: at most one that forks, and at most one that imports.
@@ -32,6 +32,14 @@ impl Templates {
         self.importing.map(|(_, until_ms)| until_ms).into_iter().chain(self.retry_at_ms).min()
     }
 
+    /// The next number, without a process: replicas of before are told from those that come.
+    pub(super) fn go_without(&mut self) {
+        self.current = Some(TemplateId(self.next));
+        self.next += 1;
+        self.retry_at_ms = None;
+        self.has_imported = true;
+    }
+
     pub(super) fn end_all(&mut self) -> Vec<TemplateId> {
         self.retry_at_ms = None;
         let importing = self.importing.take().map(|(template, _)| template);
@@ -48,11 +56,14 @@ impl Plan {
         self.actions.push(Action::StartTemplate(template));
     }
 
-    pub(super) fn on_imported(&mut self, template: TemplateId, import_ms: u64, python: &str) {
+    pub(super) fn on_imported(&mut self, now_ms: u64, template: TemplateId, import: Import) {
         if self.templates.importing.map(|(id, _)| id) != Some(template) {
             return;
         }
-        self.note(None, format!("imported in {import_ms} ms by Python {python}"));
+        self.note(None, format!("imported in {} ms by Python {}", import.took_ms, import.python));
+        if !self.judge(now_ms, import.hazard) {
+            return;
+        }
         self.templates.importing = None;
         self.templates.has_imported = true;
         // The replicas of the old one stay: they become children of the supervisor.
@@ -160,9 +171,14 @@ impl Plan {
                 slot.failures = 0;
                 slot.reason.clear();
             }
-            self.set_phase(Phase::Importing, String::new());
+            let phase = if self.is_forking() { Phase::Importing } else { Phase::Filling };
+            self.set_phase(phase, String::new());
         }
-        self.start_template(now_ms);
+        if self.is_forking() {
+            self.start_template(now_ms);
+        } else {
+            self.templates.go_without();
+        }
     }
 
     pub(super) fn check_templates(&mut self, now_ms: u64) {

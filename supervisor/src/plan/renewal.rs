@@ -1,0 +1,77 @@
+//! The part of the plan about replicas that serve and are replaced all the same: by a restart, by age, by memory. One
+//! at a time, each once the one before it is served anew; each finishes its call first.
+
+use millgate_contract::ids::ReplicaId;
+
+use super::{Action, Plan};
+use crate::{
+    limits,
+    slot::{Slot, Stage},
+};
+
+impl Plan {
+    /// A restart's: one slot at a time gives up its replica of an older template.
+    pub(super) fn roll(&mut self, now_ms: u64) {
+        // A restart waits for its import, which makes another template the current one.
+        let Some(current) = self.templates.current().filter(|_| !self.templates.is_importing()) else {
+            return;
+        };
+        while let Some(&slot) = self.rolling.front() {
+            let k = usize::from(slot.0);
+            match self.slots[k].stage.clone() {
+                Stage::Ready { template, .. } if template >= current => {
+                    self.rolling.pop_front();
+                }
+                Stage::Ready { .. } => {
+                    self.renew(now_ms, k, "the deployment restarts");
+                    return;
+                }
+                Stage::Vacant { .. }
+                | Stage::Forking { .. }
+                | Stage::Starting { .. }
+                | Stage::Ending { .. } => {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One that is due is replaced while no other is on its way. A slot that pauses between failures is waited for no
+    /// longer than the pause.
+    pub(super) fn recycle(&mut self, now_ms: u64) {
+        if let Some(age_ms_max) = self.settings.age_ms_max {
+            for slot in &mut self.slots {
+                if slot.serves_until_ms(age_ms_max).is_some_and(|at_ms| now_ms >= at_ms) {
+                    slot.recycle = Some(format!("it has served for {} s", age_ms_max / 1_000));
+                }
+            }
+        }
+        let may_fork = self.may_fork() && !self.templates.is_importing();
+        let is_quiet = |slot: &Slot| matches!(slot.stage, Stage::Ready { .. } | Stage::Vacant { .. });
+        if !may_fork || !self.slots.iter().all(is_quiet) {
+            return;
+        }
+        let due = self.slots.iter_mut().enumerate().find_map(|(k, slot)| Some((k, slot.recycle.take()?)));
+        if let Some((k, reason)) = due {
+            self.renew(now_ms, k, &reason);
+        }
+    }
+
+    /// How much memory of its own a replica uses.
+    pub(super) fn on_memory(&mut self, replica: &ReplicaId, bytes: u64) {
+        let Some(bytes_max) = self.settings.memory_bytes_max.filter(|max| bytes > *max) else { return };
+        let Some(k) = self.find(replica) else { return };
+        let slot = &mut self.slots[k];
+        if matches!(slot.stage, Stage::Ready { .. }) && slot.recycle.is_none() {
+            slot.recycle = Some(format!("it uses {bytes} bytes of memory, over {bytes_max}"));
+        }
+    }
+
+    fn renew(&mut self, now_ms: u64, k: usize, reason: &str) {
+        if let Stage::Ready { replica, .. } = self.slots[k].stage.clone() {
+            self.note(Some(&replica), format!("is replaced: {reason}"));
+            self.actions.push(Action::Terminate(replica));
+            self.slots[k].end(now_ms, now_ms + limits::DRAIN_MS_MAX, reason.to_owned());
+        }
+    }
+}
