@@ -23,15 +23,6 @@ use crate::{
 /// What paths to values in an answer begin with.
 const ROOT: &str = "response";
 
-/// What an exception does to the replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnException {
-    /// It ends, and a clean one takes its place: the default where that is a fork.
-    Replace,
-    /// It goes on: the default where a start costs an import, or one bad input after another would keep it away.
-    Keep,
-}
-
 /// The end of a call.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -50,13 +41,13 @@ pub(crate) struct Answer {
 pub(crate) struct Runner<'a> {
     pub(crate) py: Python<'a>,
     program: &'a Program,
-    on_exception: OnException,
+    replaces_after_exception: bool,
     event_loop: Option<EventLoop>,
 }
 
 impl<'a> Runner<'a> {
-    pub(crate) fn new(py: Python<'a>, program: &'a Program, on_exception: OnException) -> Self {
-        Self { py, program, on_exception, event_loop: None }
+    pub(crate) fn new(py: Python<'a>, program: &'a Program, replaces_after_exception: bool) -> Self {
+        Self { py, program, replaces_after_exception, event_loop: None }
     }
 
     /// The loop on which tasks may be waiting, once a coroutine has run.
@@ -91,7 +82,7 @@ impl<'a> Runner<'a> {
                 let text = self.program.bootstrap.describe(self.py, &error);
                 let asked_to_exit = error.is_instance_of::<PySystemExit>(self.py);
                 let mut answer = self.answer(Outcome::Exception, text.into(), clock, ended);
-                answer.must_leave = asked_to_exit || self.on_exception == OnException::Replace;
+                answer.must_leave = asked_to_exit || self.replaces_after_exception;
                 answer
             }
         }

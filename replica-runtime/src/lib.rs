@@ -11,6 +11,7 @@
 //! | [`replica`] | from `Here` to exit |
 //! | `serve`, `call` | the main thread: frames in, function, frames out |
 //! | [`info`] | which Python this program was built for |
+//! | `policy` | how many calls a process is used for |
 //! | `watcher`, `desk` | the thread without Python, and what both threads share |
 //! | [`json`] | Python objects and JSON |
 //! | `program`, `interpreter`, `bootstrap.py` | Python: start, file, function, event loop, tracked metrics |
@@ -26,6 +27,7 @@ pub mod info;
 mod interpreter;
 pub mod json;
 mod log;
+mod policy;
 mod program;
 mod python_code;
 pub mod replica;

@@ -1,9 +1,10 @@
-//! The life of a replica: `Here`, wait for the supervisor's byte, `setup()`, the example, `Ready`, calls, `Leaving`, exit.
+//! The life of a replica: `Here`, wait for the supervisor's byte, `setup()`, `warmup()`, the example, `Ready`,
+//! calls, `Leaving`, exit.
 //!
 //! Forked and spawned replicas differ in when Python starts: before the byte, in the template, or after it.
-//! `teardown()` runs when the supervisor has asked the replica to leave, and not after an exception or a cancelled call,
-//! when nothing that it would touch can be relied on. The process ends by `_exit` in any case: functions registered with
-//! `atexit` at import belong to the template, and would run in each of its children.
+//! `teardown()` runs when the supervisor has asked the replica to leave or its policy says so, and not after an
+//! exception or a cancelled call, when nothing that it would touch can be relied on. The process ends by `_exit` in any
+//! case: functions registered with `atexit` at import belong to the template, and would run in each of its children.
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
@@ -13,16 +14,18 @@ use millgate_contract::{
     line,
     nursery::{Failure, FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, Step},
     spec::DeploymentSpec,
+    supervision::StartMode,
 };
 use nix::errno::Errno;
 use pyo3::prelude::*;
 
 use crate::{
     birth::{self, BirthError},
-    call::{OnException, Runner},
+    call::Runner,
     datagram,
     desk::{Desk, Ended},
     fds, interpreter, log,
+    policy::Policy,
     program::Program,
     serve::{Leave, Server},
     watcher::{self, Watch},
@@ -50,7 +53,7 @@ pub(crate) fn run_forked(py: Python<'_>, spec: &DeploymentSpec, program: &Progra
         exit(0);
     }
     program.bootstrap.reseed(py);
-    live(py, spec, program, birth, OnException::Replace)
+    live(py, spec, program, birth, StartMode::Fork)
 }
 
 /// A replica started by itself.
@@ -73,7 +76,7 @@ pub fn run_spawned(slot: SlotIndex, replica: ReplicaId) -> Result<(), BirthError
             &spec,
             &program,
             Birth { slot, replica, listener, channel: Arc::new(channel) },
-            OnException::Keep,
+            StartMode::Spawn,
         ),
     })
 }
@@ -87,15 +90,10 @@ fn await_go(channel: &OwnedFd) -> bool {
     matches!(datagram::receive(channel), Ok(Some(message)) if message.bytes == [GO])
 }
 
-fn live(
-    py: Python<'_>,
-    spec: &DeploymentSpec,
-    program: &Program,
-    birth: Birth,
-    on_exception: OnException,
-) -> ! {
+fn live(py: Python<'_>, spec: &DeploymentSpec, program: &Program, birth: Birth, mode: StartMode) -> ! {
     let channel = Arc::clone(&birth.channel);
-    let mut runner = Runner::new(py, program, on_exception);
+    let policy = Policy::of(&spec.policy, mode);
+    let mut runner = Runner::new(py, program, policy.replaces_after_exception());
     let ready = match warm_up(py, spec, program, &mut runner) {
         Ok(ready) => ready,
         Err(failure) => {
@@ -105,7 +103,7 @@ fn live(
             exit(1);
         }
     };
-    let started = start_serving(py, spec, runner, birth);
+    let started = start_serving(py, spec, runner, policy, birth);
     let mut server = match started {
         Ok(server) => server,
         Err(errno) => {
@@ -118,13 +116,19 @@ fn live(
     if datagram::send_message(&channel, &ready).is_err() {
         exit(1);
     }
+    if mode == StartMode::Fork {
+        let channel = Arc::clone(&channel);
+        // If the supervisor cannot be told, the watcher ends this process.
+        let tell = move || drop(datagram::send_message(&channel, &FromReplica::Answered));
+        server.on_first_answer = Some(Box::new(tell));
+    }
     let leave = server.run();
     let reason = match leave {
         Leave::Asked => "asked to leave",
-        Leave::Spent(reason) => reason,
+        Leave::Spent(reason) | Leave::Recycled(reason) => reason,
     };
     let _ = datagram::send_message(&channel, &FromReplica::Leaving { reason: reason.to_owned() });
-    if leave == Leave::Asked {
+    if !matches!(leave, Leave::Spent(_)) {
         tear_down(&mut server.runner, program);
     }
     program.bootstrap.flush(py);
@@ -136,6 +140,7 @@ fn start_serving<'a>(
     py: Python<'a>,
     spec: &DeploymentSpec,
     runner: Runner<'a>,
+    policy: Policy,
     birth: Birth,
 ) -> Result<Server<'a>, Errno> {
     let desk = Arc::new(Desk::new(birth.listener)?);
@@ -147,25 +152,29 @@ fn start_serving<'a>(
         replica: birth.replica,
         nonce: nonce()?,
     });
-    let server = Server::new(py, runner, Arc::clone(&desk))?;
+    let server = Server::new(py, runner, Arc::clone(&desk), policy)?;
     let (hello, terminate) = (hello.encode(), fds::event()?);
     watcher::start(Watch { desk, hello, terminate, channel: birth.channel })?;
     Ok(server)
 }
 
-/// `setup()`, then the example by the same way as any call.
+/// `setup()`, `warmup()`, then the example by the same way as any call.
 fn warm_up<'a>(
     py: Python<'a>,
     spec: &DeploymentSpec,
     program: &Program,
     runner: &mut Runner<'a>,
 ) -> Result<FromReplica, Failure> {
-    let failed = |error: PyErr| {
-        program.bootstrap.show(py, &error);
-        Failure { step: Step::Setup, message: program.bootstrap.describe(py, &error) }
-    };
-    if let Some(setup) = program.hook(py, "setup").map_err(failed)? {
-        runner.run_hook(&setup).map_err(failed)?;
+    for name in ["setup", "warmup"] {
+        let failed = |error: PyErr| {
+            program.bootstrap.show(py, &error);
+            let text = program.bootstrap.describe(py, &error);
+            let message = if name == "setup" { text } else { format!("`{name}()`: {text}") };
+            Failure { step: Step::Setup, message }
+        };
+        if let Some(hook) = program.hook(py, name).map_err(failed)? {
+            runner.run_hook(&hook).map_err(failed)?;
+        }
     }
     let Some(request) = &spec.example_request else {
         return Ok(FromReplica::Ready { example_response: None });

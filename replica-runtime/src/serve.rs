@@ -22,6 +22,7 @@ use crate::{
     desk::{self, Desk},
     fds::{self, Poll},
     log,
+    policy::Policy,
 };
 
 const WAKE: u64 = 0;
@@ -35,6 +36,8 @@ pub(crate) enum Leave {
     Asked,
     /// The last call has left the process in an unknown state.
     Spent(&'static str),
+    /// The policy says that it was the last call; nothing is wrong.
+    Recycled(&'static str),
 }
 
 pub(crate) struct Server<'a> {
@@ -43,14 +46,22 @@ pub(crate) struct Server<'a> {
     desk: Arc<Desk>,
     poll: Poll,
     connections: Vec<Connection>,
+    policy: Policy,
     leave: Option<Leave>,
+    /// Done once, after the first answer of a replica that stays.
+    pub(crate) on_first_answer: Option<Box<dyn FnOnce() + 'a>>,
 }
 
 impl<'a> Server<'a> {
-    pub(crate) fn new(py: Python<'a>, runner: Runner<'a>, desk: Arc<Desk>) -> Result<Self, Errno> {
+    pub(crate) fn new(
+        py: Python<'a>,
+        runner: Runner<'a>,
+        desk: Arc<Desk>,
+        policy: Policy,
+    ) -> Result<Self, Errno> {
         let poll = Poll::new()?;
         poll.add(&desk.wake, WAKE, libc::EPOLLIN)?;
-        Ok(Self { py, runner, desk, poll, connections: Vec::new(), leave: None })
+        Ok(Self { py, runner, desk, poll, connections: Vec::new(), policy, leave: None, on_first_answer: None })
     }
 
     /// Serves until it is time to leave. The listener is closed then.
@@ -158,6 +169,9 @@ impl<'a> Server<'a> {
         let deadline = Instant::now() + Duration::from_millis(u64::from(call.remaining_ms));
         self.desk.begin(call.id, &caller, deadline, others);
         let result = self.run_call(&caller, call, body);
+        if let Some(tell) = self.on_first_answer.take_if(|_| self.leave.is_none()) {
+            tell();
+        }
         if result.is_ok() {
             self.connections.push(caller);
         } else {
@@ -184,15 +198,20 @@ impl<'a> Server<'a> {
     }
 
     fn decide_to_leave(&mut self, answer: &Answer) {
-        if answer.must_leave {
-            self.leave = Some(Leave::Spent(match answer.outcome {
+        let last = self.policy.count(answer.outcome);
+        self.leave = if answer.must_leave {
+            Some(Leave::Spent(match answer.outcome {
                 frame::Outcome::Cancelled => "a call was cancelled",
                 _ => "the function raised",
-            }));
+            }))
+        } else if answer.is_draining {
+            Some(Leave::Asked)
+        } else {
+            last.map(Leave::Recycled)
+        };
+        if matches!(self.leave, Some(Leave::Spent(_) | Leave::Recycled(_))) {
             // Before the answer: a gateway that connects anew because of it must meet the next replica.
             self.desk.close_door();
-        } else if answer.is_draining {
-            self.leave = Some(Leave::Asked);
         }
     }
 

@@ -318,7 +318,17 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// The next message but for [`FromReplica::Answered`], which comes with whichever call is the first.
     pub fn next(&self) -> FromReplica {
+        loop {
+            match self.next_of_all() {
+                FromReplica::Answered => {}
+                other => return other,
+            }
+        }
+    }
+
+    pub fn next_of_all(&self) -> FromReplica {
         receive(&self.channel, &self.log)
     }
 
@@ -360,15 +370,28 @@ impl Replica {
 
     /// Waits until the process has ended: its channel is at its end.
     pub fn expect_end(&self) {
-        let mut byte = [0; 4096];
-        let end = nix::sys::socket::recv(self.channel.as_raw_fd(), &mut byte, MsgFlags::empty());
-        assert_eq!(end, Ok(0), "something else came: {}", String::from_utf8_lossy(&byte));
+        let answered = line::encode(&FromReplica::Answered);
+        let mut bytes = [0; 4096];
+        loop {
+            let count = nix::sys::socket::recv(self.channel.as_raw_fd(), &mut bytes, MsgFlags::empty());
+            match count {
+                Ok(count) if count > 0 && bytes[..count] == answered => {}
+                other => {
+                    assert_eq!(other, Ok(0), "something else came: {}", String::from_utf8_lossy(&bytes));
+                    return;
+                }
+            }
+        }
     }
 
+    /// Why it leaves; that it answered a call before may be said or not.
     pub fn expect_leaving(&self) -> String {
-        match self.next() {
-            FromReplica::Leaving { reason } => reason,
-            other => panic!("not leaving: {other:?}"),
+        loop {
+            match self.next() {
+                FromReplica::Answered => {}
+                FromReplica::Leaving { reason } => return reason,
+                other => panic!("not leaving: {other:?}"),
+            }
         }
     }
 }
