@@ -1,15 +1,28 @@
 //! Listening addresses, with an error a person can act on.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
 use crate::failure::{Context, Failure};
 
+/// How long a killed server may hold its port while it dies: one started at once after it must not fail on that.
+const PORT_HELD_MAX: Duration = Duration::from_secs(2);
+const PORT_PERIOD: Duration = Duration::from_millis(20);
+
 /// Listens at `address`, which `flag` names.
 pub(crate) async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|cause| {
+    let begun = Instant::now();
+    let bound = loop {
+        match TcpListener::bind(address).await {
+            Err(cause) if cause.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PORT_HELD_MAX => {
+                tokio::time::sleep(PORT_PERIOD).await;
+            }
+            bound => break bound,
+        }
+    };
+    bound.map_err(|cause| {
         let failure = Failure::new(format!("cannot listen on {address}: {cause}"));
         match cause.kind() {
             io::ErrorKind::AddrInUse => failure.hint(format!(
