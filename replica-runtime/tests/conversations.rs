@@ -9,6 +9,7 @@ use harness::{Project, call_frame, until};
 use millgate_contract::{
     frame::{Frame, Join, Outcome, RefusalReason, Role},
     ids::CallId,
+    nursery::FromReplica,
 };
 
 /// Prints, and then waits for a file to appear: a call that lasts as long as the test wants.
@@ -330,4 +331,16 @@ fn a_gateway_that_ends_between_calls_or_before_its_answer_harms_nobody() {
     }
     assert_eq!(replica.gateway().answer(&gate.request("whole")), "\"whole\"");
     assert!(!replica.log.text().contains("half"));
+}
+
+#[test]
+fn a_forked_replica_says_once_that_it_has_answered() {
+    let template = Project::new("def predict(args):\n    return args\n").import();
+    let replica = template.ready();
+    let mut gateway = replica.gateway();
+    assert_eq!(gateway.answer("1"), "1");
+    assert_eq!(replica.next_of_all(), FromReplica::Answered);
+    assert_eq!(gateway.answer("2"), "2");
+    replica.terminate();
+    assert!(matches!(replica.next_of_all(), FromReplica::Leaving { .. }));
 }
