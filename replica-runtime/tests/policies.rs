@@ -32,7 +32,8 @@ fn with(policy: ReplicaPolicy) -> Project {
 fn a_fork_that_keeps_goes_on_after_an_exception() {
     let policy = ReplicaPolicy { on_exception: Some(OnException::Keep), ..ReplicaPolicy::default() };
     let template = with(policy).import();
-    let mut gateway = template.ready().gateway();
+    let replica = template.ready();
+    let mut gateway = replica.gateway();
     let done = gateway.call(r#""raise""#);
     assert_eq!((done.outcome, done.is_leaving), (Outcome::Exception, false));
     assert_eq!(gateway.answer("0"), "2");

@@ -384,14 +384,10 @@ impl Replica {
         }
     }
 
-    /// Why it leaves; that it answered a call before may be said or not.
     pub fn expect_leaving(&self) -> String {
-        loop {
-            match self.next() {
-                FromReplica::Answered => {}
-                FromReplica::Leaving { reason } => return reason,
-                other => panic!("not leaving: {other:?}"),
-            }
+        match self.next() {
+            FromReplica::Leaving { reason } => reason,
+            other => panic!("not leaving: {other:?}"),
         }
     }
 }
