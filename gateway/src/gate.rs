@@ -33,7 +33,7 @@ use millgate_contract::refusal::Refusal;
 pub(crate) use exchange::{Answered, Exchange};
 pub(crate) use frames::Counted;
 pub(crate) use pace::{Pace, PaceLimits};
-pub(crate) use stream::{Gate, GateLimits, Peer};
+pub(crate) use stream::{Gate, GateLimits};
 
 /// What is wrong with a request's framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! The gate itself: a stream around a caller's socket that hyper reads one request at a time from.
 //!
 //! Bytes are judged where hyper reads them, in its own buffer, and are copied only when they must wait: a head without
-//! its end, and what a caller sends before it has its answer. Waiting for the end of an answer costs no system call:
-//! a hang-up is heard from the socket's readiness.
+//! its end, and what a caller sends before it has its answer. That is read, and not left in the socket, because behind
+//! it may be the caller's end, which the kernel tells only when there is room for all that comes before it.
 
 use std::{
     io,
@@ -23,14 +23,13 @@ use super::{Fault, clock::Clock, exchange::Exchange, framing::Framing};
 
 /// What hyper reads in place of a request that is refused. The service knows, and answers with the refusal.
 const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
-/// Bytes read at once when looking for the next request.
+/// Bytes read at once of what comes behind a request.
 const NEXT_BYTES: usize = 4 * 1024;
-
-/// A socket that knows that its other end has hung up, also while bytes of it are unread.
-pub(crate) trait Peer {
-    /// Ready when the caller has closed its side. Reads nothing.
-    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-}
+/// Bytes behind a request that are kept until it is answered. Of a caller that sends more nothing is kept, and its
+/// connection ends with the answer.
+const BEHIND_BYTES_MAX: usize = 128 * 1024;
+/// Bytes behind a request before its caller is taken for one that has gone mad, and left.
+const DISCARDED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The clocks of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +57,10 @@ pub(crate) struct Gate<IO> {
     is_refused: bool,
     /// The answer to the request at hand is flushed.
     is_answered: bool,
-    /// The caller's end was read while looking for the next request.
+    /// Nothing more comes from the caller, or is wanted from it.
     is_end: bool,
+    /// More came behind the request than is kept; so much has been discarded.
+    discarded_bytes: u64,
     /// Not the first request.
     is_kept: bool,
     clock: Clock,
@@ -115,6 +116,7 @@ impl<IO: AsyncRead + Unpin> Gate<IO> {
             is_refused: false,
             is_answered: false,
             is_end: false,
+            discarded_bytes: 0,
             is_kept: false,
             clock: Clock::default(),
             since: Instant::now(),
@@ -133,6 +135,7 @@ impl<IO: AsyncRead + Unpin> Gate<IO> {
         self.has_begun = false;
         self.has_skipped = false;
         self.body = BodyClock::default();
+        self.is_end |= self.discarded_bytes > 0;
     }
 
     /// Looks at the bytes that are kept.
@@ -185,9 +188,27 @@ impl<IO: AsyncRead + Unpin> Gate<IO> {
         Poll::Ready(late)
     }
 
+    /// Ready when the caller has hung up, while its request is being answered. A half-close is a hang-up.
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.is_end {
+            let mut space = [MaybeUninit::uninit(); NEXT_BYTES];
+            let mut buf = ReadBuf::uninit(&mut space);
+            let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf));
+            let behind = buf.filled();
+            self.is_end = read.is_err() || behind.is_empty() || self.discarded_bytes > DISCARDED_BYTES_MAX;
+            if self.discarded_bytes == 0 && self.carry.len() + behind.len() <= BEHIND_BYTES_MAX {
+                self.carry.extend_from_slice(behind);
+            } else {
+                self.carry = BytesMut::new();
+                self.discarded_bytes += behind.len() as u64;
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// Sees to it that the next request wakes this task: hyper reads again only when it is woken.
     fn look_ahead(&mut self, cx: &mut Context<'_>) {
-        if self.carry.is_empty() {
+        if self.carry.is_empty() && !self.is_end {
             let mut space = [MaybeUninit::uninit(); NEXT_BYTES];
             let mut buf = ReadBuf::uninit(&mut space);
             match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
@@ -217,7 +238,7 @@ impl<IO: AsyncRead + Unpin> Gate<IO> {
     }
 }
 
-impl<IO: AsyncRead + Peer + Unpin> AsyncRead for Gate<IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for Gate<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let gate = self.get_mut();
         loop {
@@ -232,11 +253,11 @@ impl<IO: AsyncRead + Peer + Unpin> AsyncRead for Gate<IO> {
                 return Poll::Ready(Ok(()));
             }
             if gate.is_refused {
-                return gate.io.poll_hang_up(cx).map(Ok);
+                return gate.poll_hang_up(cx).map(Ok);
             }
             if gate.framing.is_over() {
                 if !gate.is_answered {
-                    return gate.io.poll_hang_up(cx).map(Ok);
+                    return gate.poll_hang_up(cx).map(Ok);
                 }
                 gate.begin_next();
             }

@@ -4,34 +4,27 @@
 //! It closes in two steps: a caller that is refused while it still sends reads its answer only if its bytes are taken
 //! for a while, for closing over unread bytes is a reset that discards what was sent.
 //!
-//! It hears a hang-up also while the caller's bytes are unread, from the socket's readiness. Framing is not judged here:
-//! that is the gate's job, between this and hyper.
+//! Framing is not judged here: that is the gate's job, between this and hyper.
 
 use std::{
-    io::{self, Read},
+    io,
     mem::MaybeUninit,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
-use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep},
 };
-
-use crate::gate::Peer;
 
 /// What an HTTP/2 client without TLS says first.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read before the protocol is known.
 const FIRST_BYTES: usize = 1_024;
-
-/// Bytes read at once that readiness does not tell of.
-const UNTOLD_BYTES: usize = 4 * 1024;
 
 /// How long a refused caller's remaining bytes are taken.
 const LINGER_MAX: Duration = Duration::from_secs(1);
@@ -50,8 +43,6 @@ pub(super) struct Wire {
     tcp: TcpStream,
     /// Read already, to be read again.
     first: BytesMut,
-    /// The socket may hold bytes that its readiness no longer tells of.
-    is_untold: bool,
     write_idle_max: Duration,
     /// Runs while the caller does not read. Made when that first happens, which for most it never does.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -86,7 +77,6 @@ impl Wire {
             Self {
                 tcp,
                 first,
-                is_untold: false,
                 write_idle_max,
                 stalled: None,
                 is_stalled: false,
@@ -115,25 +105,6 @@ impl Wire {
         Poll::Ready(())
     }
 
-    /// Reads what readiness does not tell of. Nothing when there is nothing.
-    fn read_untold(&mut self, buf: &mut ReadBuf<'_>) -> Option<io::Result<()>> {
-        let mut space = [0; UNTOLD_BYTES];
-        let bytes = UNTOLD_BYTES.min(buf.remaining());
-        let mut socket: &socket2::Socket = &SockRef::from(&self.tcp);
-        match socket.read(&mut space[..bytes]) {
-            Ok(read) => {
-                buf.put_slice(&space[..read]);
-                Some(Ok(()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // From here on an arrival is an event again.
-                self.is_untold = false;
-                None
-            }
-            Err(error) => Some(Err(error)),
-        }
-    }
-
     /// Watches how long a write makes no progress.
     fn progress<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -151,26 +122,6 @@ impl Wire {
     }
 }
 
-impl Peer for Wire {
-    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            // While nothing is unread this waits for the next event, which the end of the caller's side is.
-            if ready!(self.tcp.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            match pin!(self.tcp.ready(Interest::READABLE)).poll(cx) {
-                Poll::Ready(Ok(ready)) if !ready.is_read_closed() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => continue,
-            }
-            // Bytes that must wait. Their readiness would hide the end, which never loses its own: forget it, and
-            // remember to read without it.
-            let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-            self.is_untold = true;
-        }
-    }
-}
-
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -178,11 +129,6 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
-            if self.is_untold
-                && let Some(read) = self.read_untold(buf)
-            {
-                return Poll::Ready(read);
-            }
             return Pin::new(&mut self.tcp).poll_read(cx, buf);
         }
         let bytes = self.first.len().min(buf.remaining());

@@ -43,8 +43,30 @@ impl Caller {
         let _ = self.stream.write_all(bytes).await;
     }
 
+    /// Sends a request; its answer, unless the connection is closed instead.
+    pub(crate) async fn try_ask(&mut self, bytes: &[u8]) -> Option<Answer> {
+        self.send(bytes).await;
+        if !self.read_more().await {
+            return None;
+        }
+        Some(self.answer().await)
+    }
+
     /// The next answer on this connection.
     pub(crate) async fn answer(&mut self) -> Answer {
+        let head = self.head().await;
+        let length =
+            head.lines().find_map(|l| l.strip_prefix("content-length: ")).map_or(0, |l| l.parse().unwrap());
+        while self.received.len() < length {
+            assert!(self.read_more().await, "closed inside an answer");
+        }
+        let body = String::from_utf8(self.received.drain(..length).collect()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head, body }
+    }
+
+    /// The next head, in lower case.
+    pub(crate) async fn head(&mut self) -> String {
         let head_bytes = loop {
             if let Some(at) = self.received.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
@@ -55,15 +77,7 @@ impl Caller {
                 String::from_utf8_lossy(&self.received)
             );
         };
-        let head = String::from_utf8(self.received.drain(..head_bytes).collect()).unwrap().to_lowercase();
-        let length =
-            head.lines().find_map(|l| l.strip_prefix("content-length: ")).map_or(0, |l| l.parse().unwrap());
-        while self.received.len() < length {
-            assert!(self.read_more().await, "closed inside an answer");
-        }
-        let body = String::from_utf8(self.received.drain(..length).collect()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head, body }
+        String::from_utf8(self.received.drain(..head_bytes).collect()).unwrap().to_lowercase()
     }
 
     /// True when the gateway has closed the connection, having sent nothing more.

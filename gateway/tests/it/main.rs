@@ -5,9 +5,11 @@
 mod admission;
 mod answers;
 mod callers;
+mod descriptors;
 mod double;
 mod faults;
 mod framing;
+mod gate;
 mod house;
 mod http;
 mod observed;

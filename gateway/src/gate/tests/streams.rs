@@ -16,12 +16,13 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::{Answered, Exchange, Fault, Gate, GateLimits, Peer, framing::Framing};
+use super::super::{Answered, Exchange, Fault, Gate, GateLimits, framing::Framing};
 
-/// A caller that sends pieces, each when the last one is read, and takes all answers.
+/// A caller that sends pieces, each when the last one is read, takes all answers, and hangs up a second later.
 struct Script {
     pieces: VecDeque<Vec<u8>>,
     is_due: bool,
+    end: Pin<Box<tokio::time::Sleep>>,
     answers: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -36,12 +37,13 @@ impl AsyncRead for Script {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Some(mut piece) = self.pieces.pop_front() {
-            let rest = piece.split_off(piece.len().min(buf.remaining()));
-            buf.put_slice(&piece);
-            if !rest.is_empty() {
-                self.pieces.push_front(rest);
-            }
+        let Some(mut piece) = self.pieces.pop_front() else {
+            return self.end.as_mut().poll(cx).map(Ok);
+        };
+        let rest = piece.split_off(piece.len().min(buf.remaining()));
+        buf.put_slice(&piece);
+        if !rest.is_empty() {
+            self.pieces.push_front(rest);
         }
         Poll::Ready(Ok(()))
     }
@@ -62,12 +64,6 @@ impl AsyncWrite for Script {
     }
 }
 
-impl Peer for Script {
-    fn poll_hang_up(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
 /// What a service saw of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
@@ -84,7 +80,6 @@ fn run(pieces: Vec<Vec<u8>>) -> (Vec<Seen>, String) {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let answers = Arc::new(Mutex::new(Vec::new()));
-    let script = Script { pieces: pieces.into(), is_due: false, answers: Arc::clone(&answers) };
     let exchange = Arc::new(Exchange::default());
     let limits = GateLimits {
         head_max: Duration::from_secs(10),
@@ -112,6 +107,8 @@ fn run(pieces: Vec<Vec<u8>>) -> (Vec<Seen>, String) {
         }
     });
     runtime.block_on(async {
+        let end = Box::pin(tokio::time::sleep(Duration::from_secs(1)));
+        let script = Script { pieces: pieces.into(), is_due: false, end, answers: Arc::clone(&answers) };
         let gate = Gate::new(script, exchange, limits);
         let mut builder = http1::Builder::new();
         let serving = builder.half_close(false).serve_connection(TokioIo::new(gate), service);
