@@ -87,11 +87,12 @@ fn a_deployed_function_reaches_neither_secrets_nor_others_nor_the_control_api() 
         assert!(has(name), "{name} is not there to be tried: {files:?}");
     }
     assert!(sockets.len() >= 3, "{sockets:?}");
+    let folders = ["keys", "projects", "run"].map(|name| server.data_dir().join(name));
+    let folders = [folders.as_slice(), &["/proc/1/fd".into(), "/proc/1/root".into()]].concat();
     let request = json!({
         "read": files.iter().map(|path| path.to_str().unwrap())
             .chain(["/proc/1/environ", "/proc/1/mem", "/proc/1/root/etc/passwd", "/etc/shadow"]).collect::<Vec<_>>(),
-        "list": ["keys", "projects", "run"].map(|name| server.data_dir().join(name).to_str().unwrap().to_owned())
-            .into_iter().chain(["/proc/1/fd".to_owned(), "/proc/1/root".to_owned()]).collect::<Vec<_>>(),
+        "list": folders,
         "write": ["/x", "/etc/x", "/usr/x", "/var/x", "/home/cdsw/x", "/home/cdsw/prowl.py",
                   own[0].to_str().unwrap(), "/dev/x", "/proc/sys/kernel/hostname"],
         "connect": sockets,
