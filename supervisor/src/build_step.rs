@@ -27,7 +27,7 @@ use nix::{
 };
 
 use crate::{
-    cgroup::{Group, Groups},
+    cgroup::{self, Group, Groups},
     limits::SPEC_BYTES_MAX,
     namespaces,
     process::Process,
@@ -82,6 +82,8 @@ fn step() -> Result<u8, StepError> {
     let (mut groups, mut group) = (None, None);
     if let Confinement::Available { .. } = spec.confinement {
         // What is missing is no reason to fail a build: its deployment reports the same.
+        // What is missing is for deployments to report; a build runs with what there is.
+        let _ = cgroup::make_room();
         let _ = namespaces::enter();
         (groups, _) = Groups::create("build", std::process::id(), &spec.resources);
         group = groups.as_ref().and_then(|groups| groups.group("step").ok());

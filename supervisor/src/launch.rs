@@ -38,7 +38,7 @@ use nix::{
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    cgroup::Groups,
+    cgroup::{self, Groups},
     conductor::{Conductor, Establishment, Happening},
     limits::SPEC_BYTES_MAX,
     logs::{BoundedFile, DeploymentLog},
@@ -94,7 +94,12 @@ pub(crate) fn launch(run_dir: &Path) -> Result<ExitCode, LaunchError> {
     std::env::set_current_dir(&run_dir).map_err(file_at("enter", &run_dir))?;
     let outside = Outside::here();
     let namespaces = match spec.confinement {
-        Confinement::Available { .. } => namespaces::enter(),
+        Confinement::Available { .. } => {
+            let no_room = cgroup::make_room();
+            let mut made = namespaces::enter();
+            made.missing.extend(no_room);
+            made
+        }
         Confinement::Open => Namespaces::default(),
     };
     let (word, say) = pipe2(OFlag::O_CLOEXEC).map_err(at("make a pipe"))?;

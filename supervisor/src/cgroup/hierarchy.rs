@@ -11,6 +11,11 @@ use std::{
 /// The controllers that a deployment needs.
 const CONTROLLERS_V2: [&str; 3] = ["memory", "pids", "cpu"];
 
+/// The group below a delegated one into which the processes move that lived in it.
+const LEAF: &str = "server";
+/// Rounds of moving processes: those moved may have forked meanwhile.
+const MOVE_ROUNDS_MAX: u32 = 16;
+
 /// This process's own group on each hierarchy.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Hierarchies {
@@ -18,6 +23,8 @@ pub(super) struct Hierarchies {
     pub(super) v1: BTreeMap<String, PathBuf>,
     /// Version 2.
     pub(super) v2: Option<PathBuf>,
+    /// Where version 2 is mounted.
+    v2_root: Option<PathBuf>,
 }
 
 impl Hierarchies {
@@ -41,6 +48,7 @@ impl Hierarchies {
                 let own = Path::new(mount.point).join(below);
                 if mount.is_v2 && controllers.is_empty() {
                     found.v2 = Some(own);
+                    found.v2_root = Some(mount.point.into());
                 } else if !mount.is_v2 {
                     for controller in controllers.split(',').filter(|name| mount.options.contains(name)) {
                         found.v1.insert(controller.to_owned(), own.clone());
@@ -63,10 +71,9 @@ impl Hierarchies {
         }
         match enable(own) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                let above = own.parent().filter(|above| is_delegated(above)).ok_or_else(|| {
+                let above = own.parent().filter(|above| self.is_ours(above)).ok_or_else(|| {
                     io::Error::other(format!(
-                        "`{}` holds processes and the group above it is not delegated; use `Delegate=yes` and a \
-                         subgroup",
+                        "`{}` holds processes, and neither it nor the group above it is delegated; hint: `Delegate=yes`",
                         own.display()
                     ))
                 })?;
@@ -76,6 +83,52 @@ impl Hierarchies {
             result => result.map(|()| own.clone()),
         }
     }
+}
+
+impl Hierarchies {
+    /// A group with limits below it may hold no process itself. Where the whole group that we live in was delegated,
+    /// every process in it, the server included, moves into a leaf of it. Must be done where its processes can be seen:
+    /// from outside of a PID namespace of our own.
+    pub(super) fn make_room_v2(&self) -> io::Result<()> {
+        let Some(own) = self.v2.as_ref().filter(|_| !self.v1.contains_key("memory")) else { return Ok(()) };
+        match enable(own) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            // Nobody is in the way; or what is will be found, and named, when groups are made.
+            _ => return Ok(()),
+        }
+        if own.parent().is_some_and(|above| self.is_ours(above)) || !self.is_ours(own) {
+            return Ok(());
+        }
+        move_to_leaf(own)?;
+        enable(own)
+    }
+
+    /// A group that was delegated, or the uppermost one that a container sees.
+    fn is_ours(&self, dir: &Path) -> bool {
+        self.v2_root.as_deref() == Some(dir) || is_delegated(dir)
+    }
+}
+
+fn move_to_leaf(own: &Path) -> io::Result<()> {
+    let leaf = own.join(LEAF);
+    match fs::create_dir(&leaf) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    for _ in 0..MOVE_ROUNDS_MAX {
+        let members = fs::read_to_string(own.join("cgroup.procs"))?;
+        if members.is_empty() {
+            break;
+        }
+        for pid in members.lines() {
+            match fs::write(leaf.join("cgroup.procs"), pid) {
+                // It has ended meanwhile.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                result => result?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives the groups of `dir` their controllers, from `base` down.
@@ -148,6 +201,22 @@ mod tests {
             ]
         );
         assert_eq!(found.v2.unwrap().to_str().unwrap(), "/sys/fs/cgroup/unified/");
+    }
+
+    #[test]
+    fn a_delegated_group_is_told_by_where_it_is() {
+        let found = Hierarchies::parse("0::/app\n", "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n");
+        assert!(found.is_ours(Path::new("/sys/fs/cgroup")));
+        assert!(!found.is_ours(Path::new("/sys/fs/cgroup/app")));
+    }
+
+    #[test]
+    fn processes_are_moved_into_a_leaf() {
+        // A folder stands for a group: nothing moves by itself there, so the members stay listed.
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.procs"), "7\n8\n").unwrap();
+        move_to_leaf(dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join(LEAF).join("cgroup.procs")).unwrap(), "8");
     }
 
     #[test]

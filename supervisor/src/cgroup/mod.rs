@@ -50,6 +50,13 @@ pub(crate) struct Group {
     freezer: Option<PathBuf>,
 }
 
+/// Makes a group below which groups can be made, where that takes moving the processes in it. To be called before this
+/// process makes namespaces. Returns why it could not be done.
+pub(crate) fn make_room() -> Option<String> {
+    let made = Hierarchies::of_this_process().and_then(|hierarchies| hierarchies.make_room_v2());
+    made.err().map(|error| format!("cgroup: {error}"))
+}
+
 impl Groups {
     /// Makes what can be made; names what cannot. The name is the owner's and the process's that makes them.
     pub(crate) fn create(owner: &str, pid: u32, resources: &Resources) -> (Option<Self>, Vec<String>) {
