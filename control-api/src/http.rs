@@ -6,6 +6,7 @@ mod builds;
 mod caller;
 mod deployments;
 mod fields;
+mod file_move;
 mod files;
 mod follow;
 mod keys;
@@ -47,7 +48,10 @@ pub(crate) fn router(app: App) -> Router {
         )
         .route(&at(PROJECT, "/files"), get(files::list_root).post(files::upload))
         .route(&at(PROJECT, "/files/"), get(files::list_root))
-        .route(&at(PROJECT, "/files/{*path}"), get(files::list).delete(files::delete).post(files::download))
+        .route(
+            &at(PROJECT, "/files/{*path}"),
+            get(files::list).delete(files::delete).post(files::download).patch(file_move::rename),
+        )
         .route(&at(PROJECT, "/source"), put(source::replace))
         .route(&at(PROJECT, "/models"), get(models::list).post(models::create))
         .route("/api/v2/models", get(models::list_all))

@@ -8,6 +8,7 @@
 //! | `reconcile` | makes what is wished true, one repeatable step after another |
 //! | `launch` | supervisors as processes of this host, behind a trait |
 //! | `publish` | route snapshots for gateways |
+//! | `template` | the files a new project may begin with |
 //! | `keys` | API keys, access keys, and the files their secrets are in |
 //! | `data_dir` | the folder everything is in |
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod reconcile;
 mod rows;
 pub mod sdk;
 mod store;
+mod template;
 #[cfg(test)]
 mod testing;
 

@@ -33,10 +33,12 @@ pub(crate) fn rfc3339(time_us: i64) -> Option<String> {
     ))
 }
 
-/// Reads RFC 3339, or a bare date, as Unix seconds.
+/// Reads RFC 3339, or a bare date, as Unix seconds. A time without its zone is UTC: clients that hold times as objects
+/// without one write them so.
 pub(crate) fn parse_s(text: &str) -> Option<i64> {
     let full = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    OffsetDateTime::parse(&full, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+    let read = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
+    read(&full).or_else(|| read(&format!("{full}Z"))).map(OffsetDateTime::unix_timestamp)
 }
 
 #[cfg(test)]
@@ -54,6 +56,8 @@ mod tests {
         assert_eq!(parse_s("1970-01-02"), Some(86_400));
         assert_eq!(parse_s("1970-01-01T01:00:00+01:00"), Some(0));
         assert_eq!(parse_s("1970-01-01T00:00:07.123456Z"), Some(7));
+        assert_eq!(parse_s("1970-01-01T00:00:07.123456"), Some(7));
+        assert_eq!(parse_s("1970-01-01T00:00:07"), Some(7));
         assert_eq!(parse_s("soon"), None);
     }
 }

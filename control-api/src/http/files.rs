@@ -51,7 +51,7 @@ pub(crate) fn checked_path(text: &str) -> Option<PathBuf> {
     (path.components().count() > 0).then_some(path)
 }
 
-fn target(text: &str) -> Outcome<PathBuf> {
+pub(super) fn target(text: &str) -> Outcome<PathBuf> {
     checked_path(text).ok_or_else(|| {
         Fault::Invalid(format!(
             "path {:?} must be below the project: plain names, without `..`, not beginning with `/`",
@@ -61,7 +61,7 @@ fn target(text: &str) -> Outcome<PathBuf> {
 }
 
 /// Refuses a path one of whose folders is a link. Callers hold the project's lock, so none can appear meanwhile.
-fn refuse_links(root: &FilePath, path: &FilePath) -> io::Result<()> {
+pub(super) fn refuse_links(root: &FilePath, path: &FilePath) -> io::Result<()> {
     let mut at = root.to_owned();
     for name in path.parent().into_iter().flat_map(FilePath::components) {
         at.push(name);

@@ -15,6 +15,7 @@ use crate::{
     fault::{Fault, Outcome},
     rows::{Level, Project, Visibility},
     store::{NewProject, ProjectPatch},
+    template,
 };
 
 const VISIBILITIES: &str = "`public`, `organization`, `private`";
@@ -58,11 +59,11 @@ pub(crate) async fn names(State(app): State<App>, caller: Caller, params: Params
 
 pub(crate) async fn create(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let template = body.text("template")?.unwrap_or_default();
-    if !["", "blank", "local"].contains(&template.to_lowercase().as_str()) {
+    let Some(files) = template::files(&template) else {
         return Err(Fault::Invalid(format!(
-            "field `template` is {template:?}: it must be `blank` or `local`; upload the files afterwards"
+            "field `template` is {template:?}: it must be `Python`, `blank` or `local`; upload other files afterwards"
         )));
-    }
+    };
     let new = NewProject {
         name: body.name("name")?,
         description: body.text("description")?.unwrap_or_default(),
@@ -77,7 +78,11 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, mut body: Fie
     refuse_given(&mut body, &["git_url", "parent_project", "team_name"])?;
     body.ignore(&["git_ref", "organization_permission"]);
     let project = app.store.insert_project(&caller.user.username, &new).await?;
-    tokio::fs::create_dir_all(app.dir.project(project.id.as_str())).await?;
+    let folder = app.dir.project(project.id.as_str());
+    tokio::fs::create_dir_all(&folder).await?;
+    for (path, text) in files {
+        tokio::fs::write(folder.join(path), text).await?;
+    }
     app.changed();
     Ok(Answer::of(shown(&app, &project, Level::Admin).await?).ignoring(body.unknown()))
 }

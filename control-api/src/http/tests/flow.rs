@@ -192,3 +192,19 @@ async fn a_build_that_is_used_is_not_deleted() {
     assert_eq!(rig.call("DELETE", &free, json!({})).await.ok(), json!({}));
     assert_eq!(rig.call("GET", &free, Value::Null).await.error().0, 404);
 }
+
+#[tokio::test]
+async fn a_template_brings_its_files() {
+    let rig = Rig::new().await;
+    let project = rig.call("POST", "/api/v2/projects", json!({"name": "p", "template": "Python"})).await.ok();
+    let files = format!("/api/v2/projects/{}/files", project["id"].as_str().unwrap());
+    let list = rig.call("GET", &files, Value::Null).await.ok();
+    let paths: Vec<&str> =
+        list["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    for path in ["analysis.py", "cdsw-build.sh", "entry.py", "fit.py", "pi.py", "predict.py"] {
+        assert!(paths.contains(&path), "{paths:?}");
+    }
+    let (status, message) =
+        rig.call("POST", "/api/v2/projects", json!({"name": "q", "template": "R"})).await.error();
+    assert!(status == 400 && message.contains("`template` is \"R\""), "{message}");
+}

@@ -119,3 +119,26 @@ async fn an_archive_takes_the_place_of_all_files_or_changes_nothing() {
     assert_eq!(paths(&rig, &format!("{project}/files")).await, ["a.py", "d"]);
     assert_eq!(std::fs::read_dir(rig.app.dir.uploads()).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn a_file_is_given_another_path_and_never_one_outside() {
+    let rig = Rig::new().await;
+    let project = rig.project("p").await;
+    upload(&rig, &project, &[("file", "one"), ("b.py", "two")]).await.ok();
+    // The way of clients that upload under a fixed name and say the right one afterwards.
+    let body = json!({"name": "a.py", "path": "d/a.py", "type": "file"});
+    rig.call("PATCH", &format!("{project}/files/file"), body).await.ok();
+    assert_eq!(paths(&rig, &format!("{project}/files")).await, ["b.py", "d"]);
+    rig.call("PATCH", &format!("{project}/files/d%2Fa.py"), json!({"path": "b.py"})).await.ok();
+    assert_eq!(rig.call("POST", &format!("{project}/files/b.py:download"), json!({})).await.text, "one");
+    for (from, to, expected) in [
+        ("b.py", "../x", 400),
+        ("b.py", "/x", 400),
+        ("b.py", "d", 400),
+        ("b.py", "d/b.py/c", 200),
+        ("gone", "x", 404),
+    ] {
+        let reply = rig.call("PATCH", &format!("{project}/files/{from}"), json!({ "path": to })).await;
+        assert_eq!(reply.status, expected, "{from} {to}: {}", reply.text);
+    }
+}
