@@ -23,6 +23,7 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
         model["latest_deployment"] = deployment;
         model["replicas"] = json!(replicas);
         model["start_mode"] = processes["start_mode"].clone();
+        model["start_mode_reason"] = processes["start_mode_reason"].clone();
         model["isolation"] = processes["isolation"].clone();
         println!("{model}");
         return Ok(());
