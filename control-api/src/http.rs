@@ -1,4 +1,4 @@
-//! API v2: routes and what stands before each. A handler reads its fields, asks for access, calls the store, shows a
+//! API v2 and the old interface: routes and what stands before each. A handler reads its fields, asks for access, calls the store, shows a
 //! view; statuses and codes are made in `answer` alone.
 
 mod answer;
@@ -11,6 +11,7 @@ mod files;
 mod follow;
 mod keys;
 mod models;
+mod old;
 mod projects;
 mod query;
 mod source;
@@ -68,6 +69,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/api/v2/auth/validate_key", post(keys::validate))
         .route("/api/v2/users/{username}", get(users::show))
         .route("/api/v2/runtimes", get(users::runtimes))
+        .merge(old::router())
         .fallback(async || Fault::NotFound("there is no such path".to_owned()))
         .method_not_allowed_fallback(async || answer::method_not_allowed())
         // Each reader of a body has a bound of its own.

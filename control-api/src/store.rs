@@ -7,6 +7,7 @@
 mod builds;
 mod deployments;
 mod keys;
+mod latest;
 mod list;
 mod models;
 mod projects;
@@ -23,7 +24,7 @@ use sqlx::{
 
 pub(crate) use builds::NewBuild;
 pub(crate) use deployments::NewDeployment;
-pub(crate) use list::{Filter, Page, Paging};
+pub(crate) use list::{Filter, PAGE_SIZE_MAX, Page, Paging};
 pub(crate) use models::{ModelPatch, NewModel};
 pub(crate) use projects::{NewProject, ProjectPatch};
 pub(crate) use routes::RouteRow;

@@ -15,7 +15,7 @@ use crate::{
     app::App,
     fault::{Fault, Outcome},
     launch::UnitName,
-    rows::{Amounts, BuildStatus, Deployment, DeploymentStatus, Level, Model},
+    rows::{Amounts, Build, BuildStatus, Deployment, DeploymentStatus, Level, Model},
     store::NewDeployment,
 };
 
@@ -45,16 +45,22 @@ pub(crate) async fn create(
     mut body: Fields,
 ) -> Answered {
     let (model, build) = caller.build(&app, &path, Level::Contributor).await?;
+    refuse_failed(&build)?;
+    let new = read_deployment(&app, &caller, &mut body, model.resources)?;
+    let deployment = app.store.insert_deployment(&build, &new).await?;
+    app.changed();
+    Ok(Answer::of(shown(&app, &deployment, &model).await?).ignoring(body.unknown()))
+}
+
+/// Nothing comes of deploying a build that failed.
+pub(crate) fn refuse_failed(build: &Build) -> Outcome<()> {
     if build.status == BuildStatus::Failed {
         return Err(Fault::Precondition(format!(
             "build `{}` failed and cannot be deployed: {}",
             build.id, build.reason
         )));
     }
-    let new = read_deployment(&app, &caller, &mut body, model.resources)?;
-    let deployment = app.store.insert_deployment(&build, &new).await?;
-    app.changed();
-    Ok(Answer::of(shown(&app, &deployment, &model).await?).ignoring(body.unknown()))
+    Ok(())
 }
 
 /// The fields of a deployment.

@@ -221,6 +221,11 @@ impl Fields {
         }
     }
 
+    /// Whether the field says something.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// A nested object.
     pub(crate) fn object(&mut self, name: &str) -> Outcome<Option<Fields>> {
         match self.take(name) {

@@ -3,4 +3,5 @@
 mod access;
 mod flow;
 mod lists;
+mod old;
 mod uploads;
