@@ -1,7 +1,7 @@
 //! A caller: one connection, one call at a time, HTTP/1.1 with keep-alive. Small on purpose, so that it costs less
 //! than what it measures and can misbehave where a real client library would not.
 
-use std::io;
+use std::{io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,6 +41,16 @@ impl Connection {
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request).await?;
         self.answer().await
+    }
+
+    /// Sends bytes, whatever they are.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// True when the other side ends the connection in this time and says nothing more.
+    pub(crate) async fn is_closed_within(&mut self, time: Duration) -> bool {
+        self.buffer.is_empty() && matches!(tokio::time::timeout(time, self.fill()).await, Ok(Err(_)))
     }
 
     /// Reads one answer.

@@ -109,27 +109,31 @@ impl Server {
 
     /// Deploys a file with this text.
     pub(crate) fn deploy(&self, name: &str, python: &str, options: &[&str]) -> Model {
-        let target = self.write(name, python);
+        self.deploy_files(name, &[("model.py", python)], options)
+    }
+
+    /// Deploys a project of these files, of which one is `model.py`.
+    pub(crate) fn deploy_files(&self, name: &str, files: &[(&str, &str)], options: &[&str]) -> Model {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder).expect("the folder is ours");
+        for (file, text) in files {
+            fs::write(folder.join(file), text).expect("the folder is ours");
+        }
+        let target = format!("{}:predict", folder.join("model.py").display());
         let mut args = vec!["deploy", &target, "--name", name];
         args.extend(options);
         self.millgate(&args);
         self.model(name)
     }
 
-    /// Deploys a file that cannot be deployed; what was said about it.
+    /// Deploys a new version that cannot be deployed; what was said about it.
     pub(crate) fn deploy_in_vain(&self, name: &str, python: &str) -> Result<String, String> {
-        let target = self.write(name, python);
+        let file = self.folder.path().join(name).join("model.py");
+        fs::write(&file, python).expect("the model was deployed before");
+        let target = format!("{}:predict", file.display());
         let output = self.run(&["deploy", &target, "--name", name]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.code() == Some(1) { Ok(text) } else { Err(format!("{}: {text}", output.status)) }
-    }
-
-    fn write(&self, name: &str, python: &str) -> String {
-        let folder = self.folder.path().join(name);
-        fs::create_dir_all(&folder).expect("the folder is ours");
-        let file = folder.join("model.py");
-        fs::write(&file, python).expect("the folder is ours");
-        format!("{}:predict", file.display())
     }
 
     fn model(&self, name: &str) -> Model {

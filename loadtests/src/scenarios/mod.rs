@@ -1,9 +1,11 @@
 //! The scenarios, one file each.
 
+mod attacks;
 mod control;
 mod crashes;
 mod fair;
 mod kills;
+mod libraries;
 mod memory;
 mod overload;
 mod steady;
@@ -60,10 +62,22 @@ pub(crate) const ALL: &[Scenario] = &[
         run: |time| Box::pin(crashes::run(time)),
     },
     Scenario {
+        name: "libraries",
+        what: "numpy, scikit-learn and lightgbm from the package index: forked, and right in three replicas at once",
+        seconds: 5,
+        run: |time| Box::pin(libraries::run(time)),
+    },
+    Scenario {
         name: "fair",
         what: "16 callers on 4 replicas of a 10 ms function: calls per second against 400, and fairness",
         seconds: 20,
         run: |time| Box::pin(fair::run(time)),
+    },
+    Scenario {
+        name: "attacks",
+        what: "every request that must be refused, row by row: framing, JSON, keys, slowness, HTTP/2",
+        seconds: 80,
+        run: |time| Box::pin(attacks::run(time)),
     },
 ];
 
