@@ -7,17 +7,7 @@ use crate::{http::Connection, server::Model};
 
 /// All rows of one connection each.
 pub(super) fn rows(model: &Model) -> Vec<Row> {
-    [lengths(model), heads(model), chunks(model), orders(model)].concat_rows()
-}
-
-trait Concat {
-    fn concat_rows(self) -> Vec<Row>;
-}
-
-impl<const N: usize> Concat for [Vec<Row>; N] {
-    fn concat_rows(self) -> Vec<Row> {
-        self.into_iter().flatten().collect()
-    }
+    [lengths(model), heads(model), chunks(model), orders(model)].into_iter().flatten().collect()
 }
 
 fn refused(name: &str, bytes: Vec<u8>, status: u16) -> Row {

@@ -93,7 +93,8 @@ async fn deleted(server: &Server, model: &Model) -> Found {
     let holder = Model { api_key: text(&key, "api_key"), ..model.clone() };
     let before = status(&holder).await;
     let path = format!("/api/v2/users/{}/v2_keys/{}", text(&key, "username"), text(&key, "key_id"));
-    let delete = request(&model.host, &path, &model.api_key, "").splice_method("DELETE");
+    let mut delete = request(&model.host, &path, &model.api_key, "");
+    delete.splice(..b"POST".len(), *b"DELETE");
     let mut faults = Vec::new();
     match Connection::open(&model.host).await {
         Ok(mut connection) => match connection.exchange(&delete).await {
@@ -111,17 +112,6 @@ async fn deleted(server: &Server, model: &Model) -> Found {
         faults.push("must be 200, then 401 within 1 s".to_owned());
     }
     Found::new("API key: a deleted one", format!("{before}, last accepted after {}", ms(last)), faults)
-}
-
-trait SpliceMethod {
-    fn splice_method(self, method: &str) -> Self;
-}
-
-impl SpliceMethod for Vec<u8> {
-    fn splice_method(mut self, method: &str) -> Self {
-        self.splice(..4, method.bytes());
-        self
-    }
 }
 
 async fn status(model: &Model) -> u16 {
