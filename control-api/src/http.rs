@@ -10,6 +10,7 @@ mod file_move;
 mod files;
 mod follow;
 mod keys;
+mod latest;
 mod models;
 mod old;
 mod projects;
@@ -56,7 +57,8 @@ pub(crate) fn router(app: App) -> Router {
         .route(&at(PROJECT, "/source"), put(source::replace))
         .route(&at(PROJECT, "/models"), get(models::list).post(models::create))
         .route("/api/v2/models", get(models::list_all))
-        .route(MODEL, get(models::show).patch(models::update).delete(models::delete))
+        .route(MODEL, get(models::show).patch(models::update).delete(models::delete).post(models::act))
+        .route(&at(MODEL, "/deployments"), get(models::deployments))
         .route(&at(MODEL, "/builds"), get(builds::list).post(builds::create))
         .route(BUILD, get(builds::show).delete(builds::delete))
         .route(&at(BUILD, "/log"), get(builds::log))

@@ -9,6 +9,7 @@ use super::{
     caller::{Caller, ModelPath, Path},
     deployments::read_deployment,
     fields::Fields,
+    latest,
     query::Params,
     views::{self, People},
 };
@@ -31,8 +32,9 @@ pub(crate) async fn list(
     let (project, level) = caller.project(&app, &id, Level::Viewer).await?;
     let page = app.store.models(&caller.user, Some(&project.id), &params.paging()?).await?;
     let people = People::of(&app, page.items.iter().map(|m| m.creator.clone()).collect()).await?;
-    let models: Vec<Value> =
+    let mut models: Vec<Value> =
         page.items.iter().map(|model| views::model(&app, model, &project, level, &people)).collect();
+    latest::add(&app, &params, &page.items, &mut models).await?;
     Ok(Answer::of(json!({ "models": models, "next_page_token": page.next_page_token })))
 }
 
@@ -40,13 +42,16 @@ pub(crate) async fn list_all(State(app): State<App>, caller: Caller, params: Par
     let page = app.store.models(&caller.user, None, &params.paging()?).await?;
     let people = People::of(&app, page.items.iter().map(|m| m.creator.clone()).collect()).await?;
     let mut models = Vec::with_capacity(page.items.len());
-    for model in &page.items {
+    let mut shown = Vec::with_capacity(page.items.len());
+    for model in page.items {
         // A project deleted between the two reads takes its models out of the list.
         if let Ok((project, level)) = caller.project(&app, model.project_id.as_str(), Level::Viewer).await {
-            models.push(views::model(&app, model, &project, level, &people));
+            shown.push(views::model(&app, &model, &project, level, &people));
+            models.push(model);
         }
     }
-    Ok(Answer::of(json!({ "models": models, "next_page_token": page.next_page_token })))
+    latest::add(&app, &params, &models, &mut shown).await?;
+    Ok(Answer::of(json!({ "models": shown, "next_page_token": page.next_page_token })))
 }
 
 pub(crate) async fn create(
@@ -149,9 +154,52 @@ fn first_build(
     Ok(Some((build, inner.or(outer.filter(|_| deploys)))))
 }
 
-pub(crate) async fn show(State(app): State<App>, caller: Caller, Path(path): Path<ModelPath>) -> Answered {
+pub(crate) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<ModelPath>,
+    params: Params,
+) -> Answered {
     let (project, level, model) = caller.model(&app, &path, Level::Viewer).await?;
-    Ok(Answer::of(shown(&app, &model, &project, level).await?))
+    let mut shown = [shown(&app, &model, &project, level).await?];
+    latest::add(&app, &params, std::slice::from_ref(&model), &mut shown).await?;
+    let [shown] = shown;
+    Ok(Answer::of(shown))
+}
+
+/// `{id}:regenerate_access_key`: one segment for the router. The key there was is no model's from the next snapshot on.
+pub(crate) async fn act(
+    State(app): State<App>,
+    caller: Caller,
+    Path(mut path): Path<ModelPath>,
+    body: Fields,
+) -> Answered {
+    const ACTION: &str = ":regenerate_access_key";
+    let id = path.model_id.strip_suffix(ACTION);
+    path.model_id = id.ok_or_else(|| Fault::NotFound(format!("a model takes `{ACTION}`")))?.to_owned();
+    let (project, level, model) = caller.model(&app, &path, Level::Contributor).await?;
+    let access_key = access_key::generate();
+    let (digest, sealed) =
+        (access_key::digest(&app.custody, &access_key), access_key::seal(&app.custody, &access_key));
+    app.store.set_access_key(&model.id, &digest, &sealed).await?;
+    app.changed();
+    let model = Model { access_key_sealed: sealed, ..model };
+    Ok(Answer::of(shown(&app, &model, &project, level).await?).ignoring(body.unknown()))
+}
+
+/// Every deployment there was of any build of a model.
+pub(crate) async fn deployments(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<ModelPath>,
+    params: Params,
+) -> Answered {
+    let (_, _, model) = caller.model(&app, &path, Level::Viewer).await?;
+    let page = app.store.deployments_of_model(&model.id, &params.paging()?).await?;
+    let people = People::of(&app, page.items.iter().map(|d| d.deployer.clone()).collect()).await?;
+    let deployments: Vec<Value> =
+        page.items.iter().map(|d| views::deployment(&app, d, &model, &people)).collect();
+    Ok(Answer::of(json!({ "model_deployments": deployments, "next_page_token": page.next_page_token })))
 }
 
 pub(crate) async fn update(

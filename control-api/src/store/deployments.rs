@@ -57,6 +57,22 @@ impl Store {
         self.page(filter, paging, read).await
     }
 
+    /// Deployments of every build of a model.
+    pub(crate) async fn deployments_of_model(
+        &self,
+        model: &ModelId,
+        paging: &Paging,
+    ) -> Outcome<Page<Deployment>> {
+        let filter = Filter {
+            select: "SELECT d.* FROM deployments d JOIN builds b ON b.id = d.build_id \
+                     WHERE b.is_deleting = 0 AND d.model_id = $1",
+            scope: vec![model.to_string()],
+            columns: COLUMNS,
+            order: "d.number",
+        };
+        self.page(filter, paging, read).await
+    }
+
     /// Deployments to which something may still happen, with their builds' status.
     pub(crate) async fn live_deployments(&self) -> Outcome<Vec<(Deployment, String)>> {
         let rows = sqlx::query(

@@ -54,7 +54,7 @@ impl Store {
     pub(crate) async fn latest_deployments(&self, models: &[ModelId]) -> Outcome<Vec<Deployment>> {
         const SQL: (&str, &str) = (
             "SELECT d.* FROM deployments d JOIN (SELECT model_id, MAX(sequence) AS sequence FROM deployments \
-             WHERE model_id IN (",
+             WHERE build_id IN (SELECT id FROM builds WHERE is_deleting = 0) AND model_id IN (",
             ") GROUP BY model_id) latest ON latest.model_id = d.model_id AND latest.sequence = d.sequence",
         );
         self.of_models(SQL, models, super::deployments::read).await

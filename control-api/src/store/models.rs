@@ -127,6 +127,21 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Gives a model another access key.
+    pub(crate) async fn set_access_key(&self, id: &ModelId, digest: &str, sealed: &str) -> Outcome<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE models SET access_key_digest = $1, access_key_sealed = $2, updated_us = $3 WHERE id = $4",
+        )
+        .bind(digest)
+        .bind(sealed)
+        .bind(now_us())
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Takes a model out of sight and its name back; the reconciler stops and frees what it holds.
     pub(crate) async fn begin_model_deletion(&self, id: &ModelId) -> Outcome<()> {
         let mut tx = self.begin().await?;

@@ -208,3 +208,21 @@ async fn a_template_brings_its_files() {
         rig.call("POST", "/api/v2/projects", json!({"name": "q", "template": "R"})).await.error();
     assert!(status == 400 && message.contains("`template` is \"R\""), "{message}");
 }
+
+#[tokio::test]
+async fn a_new_access_key_takes_the_place_of_the_old() {
+    let rig = Rig::new().await;
+    let project = rig.project("p").await;
+    let model = rig.model(&project, "m").await;
+    let before = rig.call("GET", &model, Value::Null).await.ok()["access_key"].clone();
+    let after = rig.call("POST", &format!("{model}:regenerate_access_key"), json!({})).await.ok();
+    assert!(millgate_contract::ids::is_access_key(after["access_key"].as_str().unwrap()));
+    assert_ne!(after["access_key"], before);
+    assert_eq!(rig.call("GET", &model, Value::Null).await.ok()["access_key"], after["access_key"]);
+    assert_eq!(rig.call("POST", &format!("{model}:explode"), json!({})).await.error().0, 404);
+    // A viewer sees the model and may not change its key.
+    let bob = rig.user("bob").await;
+    rig.call("PUT", &format!("{project}/collaborators/bob"), json!({"permission": "viewer"})).await.ok();
+    let refused = rig.call_as(&bob, "POST", &format!("{model}:regenerate_access_key"), json!({})).await;
+    assert_eq!(refused.error().0, 403);
+}

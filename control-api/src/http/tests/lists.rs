@@ -83,3 +83,37 @@ async fn every_list_is_named_after_what_it_holds_and_empty_ones_are_lists() {
         assert!(list[field].is_array(), "{path}: {list}");
     }
 }
+
+#[tokio::test]
+async fn models_come_with_their_latest_build_and_deployment_when_asked() {
+    let rig = Rig::new().await;
+    let project = rig.project("p").await;
+    let bare = rig.model(&project, "bare").await;
+    let model = rig.model(&project, "m").await;
+    let first = rig.build(&model, 1).await;
+    let second = rig.build(&model, 2).await;
+    let older = rig.deployment(&first).await;
+    let newer = rig.deployment(&second).await;
+    for path in ["/api/v2/models", &format!("{project}/models")] {
+        let list = rig.call("GET", &format!("{path}?include_latest=true"), Value::Null).await.ok();
+        assert_eq!(list["models"][0]["latest_build"], Value::Null);
+        assert_eq!(list["models"][0]["latest_deployment"], Value::Null);
+        assert_eq!(list["models"][1]["latest_build"]["build_number"], 2);
+        assert_eq!(list["models"][1]["latest_deployment"], newer);
+    }
+    // One that is begun anew is the latest again.
+    let path = format!("{first}/deployments/{}", older["id"].as_str().unwrap());
+    rig.call("POST", &format!("{path}:stop"), json!({})).await.ok();
+    let id = millgate_contract::ids::DeploymentId::new(older["id"].as_str().unwrap());
+    let (from, to) = (crate::rows::DeploymentStatus::Pending, crate::rows::DeploymentStatus::Stopped);
+    assert!(rig.app.store.move_deployment(&id, from, to, "").await.unwrap());
+    rig.call("POST", &format!("{path}:restart"), json!({})).await.ok();
+    let shown = rig.call("GET", &format!("{model}?include_latest=true"), Value::Null).await.ok();
+    assert_eq!(shown["latest_deployment"]["id"], older["id"]);
+    assert_eq!(shown["latest_build"]["build_number"], 2);
+    assert!(rig.call("GET", &bare, Value::Null).await.ok().get("latest_build").is_none());
+    let all =
+        rig.call("GET", &format!("{model}/deployments?sort=-deployment_number"), Value::Null).await.ok();
+    assert_eq!(all["model_deployments"][0]["id"], newer["id"]);
+    assert_eq!(all["model_deployments"][1]["id"], older["id"]);
+}
