@@ -51,7 +51,8 @@ pub struct GatewayConfig {
     pub openid: Option<OpenIdConfig>,
     /// Connections at one time; more wait in the listener's queue.
     pub connections_max: usize,
-    /// Connections of one address at one time; more are closed unread. Of a proxy in front there is one address.
+    /// Connections of one address at one time; more are closed unread. Less than there are places, so that no address
+    /// takes them all, and not much less, for of a proxy in front there is one address.
     pub connections_per_address_max: usize,
     /// Milliseconds from a connection's first moment to its first byte, and from a request's first byte to its whole
     /// head.
@@ -108,7 +109,7 @@ impl Default for GatewayConfig {
             rate_keys_max: 20_000,
             openid: None,
             connections_max: 10_000,
-            connections_per_address_max: 10_000,
+            connections_per_address_max: 8_000,
             head_ms_max: 10_000,
             keep_alive_ms_max: 75_000,
             body_idle_ms_max: 10_000,
