@@ -26,6 +26,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read before the protocol is known.
 const FIRST_BYTES: usize = 1_024;
 
+/// What a caller must take of its answer on the average.
+const TAKEN_BYTES_PER_S_MIN: u64 = 1_000;
+
 /// How long a refused caller's remaining bytes are taken.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 /// How many of them.
@@ -43,10 +46,9 @@ pub(super) struct Wire {
     tcp: TcpStream,
     /// Read already, to be read again.
     first: BytesMut,
-    write_idle_max: Duration,
+    backlog: Backlog,
     /// Runs while the caller does not read. Made when that first happens, which for most it never does.
-    stalled: Option<Pin<Box<Sleep>>>,
-    is_stalled: bool,
+    late: Option<Pin<Box<Sleep>>>,
     is_shut_down: bool,
     /// Runs from the end of our own bytes.
     lingering: Option<Lingering>,
@@ -77,9 +79,8 @@ impl Wire {
             Self {
                 tcp,
                 first,
-                write_idle_max,
-                stalled: None,
-                is_stalled: false,
+                backlog: Backlog { idle_max: write_idle_max, late_at: None },
+                late: None,
                 is_shut_down: false,
                 lingering: None,
             },
@@ -105,20 +106,51 @@ impl Wire {
         Poll::Ready(())
     }
 
-    /// Watches how long a write makes no progress.
-    fn progress<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.is_stalled = false;
-            return written;
+    /// Watches how slowly bytes are taken.
+    fn progress(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            if let Ok(bytes) = written {
+                self.backlog.taken(bytes);
+            }
+            return Poll::Ready(written);
         }
-        let until = Instant::now() + self.write_idle_max;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if !self.is_stalled {
-            stalled.as_mut().reset(until);
-            self.is_stalled = true;
+        let late_at = self.backlog.waits();
+        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(late_at)));
+        if late.deadline() != late_at {
+            late.as_mut().reset(late_at);
         }
-        ready!(stalled.as_mut().poll(cx));
+        ready!(late.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// What the caller has not taken: it may take none for a while, and must take a little on the average.
+#[derive(Debug)]
+struct Backlog {
+    idle_max: Duration,
+    /// There while something waits.
+    late_at: Option<Instant>,
+}
+
+impl Backlog {
+    /// Bytes cannot be written now: when their caller is too slow.
+    fn waits(&mut self) -> Instant {
+        *self.late_at.get_or_insert_with(|| Instant::now() + self.idle_max)
+    }
+
+    fn taken(&mut self, bytes: usize) {
+        if let Some(late_at) = &mut self.late_at {
+            let earned = Duration::from_millis(bytes as u64 * 1_000 / TAKEN_BYTES_PER_S_MIN);
+            *late_at = (*late_at + earned).min(Instant::now() + self.idle_max);
+        }
+    }
+
+    fn emptied(&mut self) {
+        self.late_at = None;
     }
 }
 
@@ -161,6 +193,8 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whoever flushes has written all that there is.
+        self.backlog.emptied();
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
@@ -173,5 +207,35 @@ impl AsyncWrite for Wire {
             wire.lingering = Some(Lingering { until, bytes: 0 });
         }
         wire.linger(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_byte_now_and_then_is_late_and_who_takes_enough_is_not() {
+        let begun = Instant::now();
+        let mut backlog = Backlog { idle_max: IDLE, late_at: None };
+        assert_eq!(backlog.waits(), begun + IDLE);
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            backlog.taken(1);
+        }
+        assert_eq!(backlog.waits(), begun + IDLE + Duration::from_millis(20));
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_secs(2)).await;
+            backlog.taken(2_000);
+        }
+        assert!(backlog.waits() > Instant::now());
+        // What was taken early buys no longer silence.
+        backlog.taken(10_000_000);
+        assert_eq!(backlog.waits(), Instant::now() + IDLE);
+        backlog.emptied();
+        tokio::time::advance(IDLE * 2).await;
+        assert_eq!(backlog.waits(), Instant::now() + IDLE);
     }
 }
