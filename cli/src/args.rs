@@ -52,6 +52,14 @@ pub(crate) enum Command {
     Show(Model),
     /// Print what a model's replicas print
     Logs(Logs),
+    /// List a model's builds
+    Builds(Model),
+    /// Replace every replica of a model by a new one; a stopped model serves again
+    Restart(Model),
+    /// Let an earlier build serve again
+    Rollback(Rollback),
+    /// Serve a model by another number of replicas
+    Scale(Scale),
     /// Stop a model; its calls are answered with 503 until it is deployed again
     Stop(Model),
     /// Stop a model and delete it with its builds
@@ -59,6 +67,9 @@ pub(crate) enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(Key),
+    /// Manage the keys that models are called by
+    #[command(subcommand)]
+    AccessKey(AccessKey),
     /// Run one deployment's processes (started by the launcher)
     #[command(hide = true)]
     Supervise { run_dir: PathBuf },
@@ -185,18 +196,69 @@ pub(crate) struct Logs {
     pub(crate) follow: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The model's name
+    pub(crate) model: String,
+    /// The build's number, as `millgate builds` shows it; the one deployed before unless given
+    #[arg(long, value_name = "N")]
+    pub(crate) build: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// The model's name
+    pub(crate) model: String,
+    /// How many replicas
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=199))]
+    pub(crate) replicas: u16,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Create an API key; it is shown only this once
-    Create {
-        /// Whose key; your own unless given
+    Create(KeyCreate),
+    /// List API keys, without the keys themselves
+    List {
+        /// Whose keys; your own unless given
         #[arg(long)]
         user: Option<String>,
-        /// When it ends, as in `2027-01-31` or RFC 3339; the administrator's default unless given
-        #[arg(long, value_name = "DATE")]
-        expires: Option<String>,
-        /// A note to recognise it by
-        #[arg(long, default_value = "")]
-        comment: String,
+    },
+    /// Delete an API key, or all of a user
+    Delete(KeyDelete),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyCreate {
+    /// Whose key; your own unless given
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// When it ends, as in `2027-01-31` or RFC 3339; the administrator's default unless given
+    #[arg(long, value_name = "DATE")]
+    pub(crate) expires: Option<String>,
+    /// A note to recognise it by
+    #[arg(long, default_value = "")]
+    pub(crate) comment: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyDelete {
+    /// The key's id, as `millgate key list` shows it
+    #[arg(value_name = "KEY_ID", required_unless_present = "all")]
+    pub(crate) key_id: Option<String>,
+    /// Every key of the user, the one in use included
+    #[arg(long, conflicts_with = "key_id")]
+    pub(crate) all: bool,
+    /// Whose key; your own unless given
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessKey {
+    /// Give a model a new access key and refuse the old one
+    Regenerate {
+        /// The model's name
+        model: String,
     },
 }

@@ -102,7 +102,8 @@ impl Client {
     ) -> Result<Vec<Value>, Failure> {
         let filter =
             filter.map_or(String::new(), |f| format!("&search_filter={}", percent_encode(&f.to_string())));
-        let answer = self.get(&format!("{path}?page_size={PAGE_SIZE}{filter}"))?;
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let answer = self.get(&format!("{path}{sign}page_size={PAGE_SIZE}{filter}"))?;
         Ok(answer[field].as_array().cloned().unwrap_or_default())
     }
 

@@ -37,9 +37,14 @@ fn main() -> ExitCode {
         Command::List => commands::list::list(&global),
         Command::Show(args) => commands::show::show(&global, &args.model),
         Command::Logs(args) => commands::logs::logs(&global, args),
+        Command::Builds(args) => commands::builds::builds(&global, &args.model),
+        Command::Restart(args) => commands::restart::restart(&global, &args.model),
+        Command::Rollback(args) => commands::rollback::rollback(&global, args),
+        Command::Scale(args) => commands::scale::scale(&global, args),
         Command::Stop(args) => commands::stop::stop(&global, &args.model),
         Command::Delete(args) => commands::delete::delete(&global, &args.model),
         Command::Key(args) => commands::key::key(&global, args),
+        Command::AccessKey(args) => commands::access_key::access_key(&global, args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

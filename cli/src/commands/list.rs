@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::lookup::{self, text};
+use super::lookup::text;
 use crate::{args::Global, client::Client, failure::Failure, terminal};
 
 /// Prints every model one may see.
 pub(crate) fn list(global: &Global) -> Result<(), Failure> {
     let client = Client::open(global)?;
-    let models = client.list("/api/v2/models", "models", None)?;
+    let models = client.list("/api/v2/models?include_latest=true", "models", None)?;
     if global.json {
         println!("{}", json!({ "models": models }));
         return Ok(());
@@ -17,17 +17,24 @@ pub(crate) fn list(global: &Global) -> Result<(), Failure> {
         println!("No models yet. `millgate deploy FILE:FUNCTION` makes one.");
         return Ok(());
     }
-    let mut rows = Vec::with_capacity(models.len());
-    for model in models {
-        let project = text(&model["project"]["name"]).to_owned();
-        let name = text(&model["name"]).to_owned();
-        let found = lookup::model(&client, &format!("{project}/{name}"))?;
-        let (status, replicas) = match found.newest_deployment(&client)? {
-            Some((d, _)) => (text(&d["status"]).to_owned(), d["replicas"].to_string()),
-            None => ("-".to_owned(), "-".to_owned()),
-        };
-        rows.push(vec![name, project, status, replicas, text(&model["updated_at"]).to_owned()]);
-    }
+    let rows: Vec<Vec<String>> = models
+        .iter()
+        .map(|model| {
+            let deployment = &model["latest_deployment"];
+            let (status, replicas) = match deployment["status"].as_str() {
+                Some(status) => (status.to_owned(), deployment["replicas"].to_string()),
+                None => ("-".to_owned(), "-".to_owned()),
+            };
+            let project = text(&model["project"]["name"]).to_owned();
+            vec![
+                text(&model["name"]).to_owned(),
+                project,
+                status,
+                replicas,
+                text(&model["updated_at"]).to_owned(),
+            ]
+        })
+        .collect();
     println!("{}", terminal::table(&["NAME", "PROJECT", "STATUS", "REPLICAS", "UPDATED"], &rows));
     Ok(())
 }

@@ -13,7 +13,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    fn new(model: Value) -> Self {
+    pub(super) fn new(model: Value) -> Self {
         let path = format!(
             "/api/v2/projects/{}/models/{}",
             text(&model["project"]["public_identifier"]),
@@ -39,20 +39,21 @@ impl Found {
         client.list(&format!("{}/builds", self.path), "model_builds", None)
     }
 
-    /// The newest deployment with its path, over all builds.
+    /// Every deployment of any build, the newest last.
+    pub(crate) fn deployments(&self, client: &Client) -> Result<Vec<Value>, Failure> {
+        client.list(&format!("{}/deployments", self.path), "model_deployments", None)
+    }
+
+    /// The deployment that was asked for or begun anew last, with its path.
     pub(crate) fn newest_deployment(&self, client: &Client) -> Result<Option<(Value, String)>, Failure> {
-        let mut newest: Option<(Value, String)> = None;
-        for build in self.builds(client)? {
-            let path = format!("{}/builds/{}/deployments", self.path, text(&build["id"]));
-            for deployment in client.list(&path, "model_deployments", None)? {
-                let number = |d: &Value| d["deployment_number"].as_u64().unwrap_or(0);
-                if newest.as_ref().is_none_or(|(n, _)| number(n) < number(&deployment)) {
-                    let path = format!("{path}/{}", text(&deployment["id"]));
-                    newest = Some((deployment, path));
-                }
-            }
+        let mut model = client.get(&format!("{}?include_latest=true", self.path))?;
+        let deployment = model["latest_deployment"].take();
+        if deployment.is_null() {
+            return Ok(None);
         }
-        Ok(newest)
+        let (build, id) = (text(&deployment["build_id"]), text(&deployment["id"]));
+        let path = format!("{}/builds/{build}/deployments/{id}", self.path);
+        Ok(Some((deployment, path)))
     }
 
     /// The newest deployment, or a failure that says there is none.

@@ -1,6 +1,8 @@
 //! One file per command. Each takes the parsed arguments and a client, prints, and returns success or a failure;
 //! none of them knows how another works.
 
+pub(crate) mod access_key;
+pub(crate) mod builds;
 pub(crate) mod call;
 pub(crate) mod delete;
 pub(crate) mod deploy;
@@ -8,7 +10,11 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod lookup;
+pub(crate) mod restart;
+pub(crate) mod rollback;
+mod rollout;
 pub(crate) mod run;
+pub(crate) mod scale;
 pub(crate) mod show;
 pub(crate) mod stop;
 
