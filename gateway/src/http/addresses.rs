@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::rates::network_of;
+
 /// The open connections of a listener, by address.
 #[derive(Debug, Clone)]
 pub(super) struct Addresses {
@@ -27,8 +29,7 @@ impl Addresses {
 
     /// A place for another connection, if the address may have one.
     pub(super) fn enter(&self, address: IpAddr) -> Option<Place> {
-        // An IPv4 address is the same whichever way it comes in.
-        let address = address.to_canonical();
+        let address = network_of(address);
         let mut open = self.lock();
         let count = open.entry(address).or_insert(0);
         if *count >= self.each_max {
@@ -65,7 +66,11 @@ mod tests {
         let one = IpAddr::from([10, 0, 0, 1]);
         let places = [addresses.enter(one).unwrap(), addresses.enter(one).unwrap()];
         assert!(addresses.enter(one).is_none());
+        // It is the same whichever way it comes in, and of IPv6 a host has a whole network.
         assert!(addresses.enter("::ffff:10.0.0.1".parse().unwrap()).is_none());
+        let v6 = ["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(|a| addresses.enter(a.parse().unwrap()));
+        assert!(v6[1].is_some() && v6[2].is_none());
+        drop(v6);
         assert!(addresses.enter(IpAddr::from([10, 0, 0, 2])).is_some());
         drop(places);
         assert!(addresses.enter(one).is_some());
