@@ -6,9 +6,12 @@
 //! ```text
 //! template   Imported | ImportFailed ─────────────────▶ supervisor
 //! supervisor Fork{slot, replica} + 4 descriptors ─────▶ template    [listener, channel, stdout, stderr]
+//!            ForkSpare{replica} + 3 descriptors ──────▶ template    [channel, stdout, stderr]: a replica without a slot
 //! template   Forked{replica, pid} ────────────────────▶ supervisor  (pid in the template's PID namespace)
 //! replica    Here + SCM_CREDENTIALS, on its channel ──▶ supervisor  pidfd, cgroup
 //! supervisor one byte `g` ────────────────────────────▶ replica     placed: restrict yourself, set up, run the example
+//! spare      Warm{example_response} ──────────────────▶ supervisor  set up; waits until a slot has lost its replica
+//! supervisor Serve{slot} + 1 descriptor | Leave ──────▶ spare       [listener]
 //! replica    Ready | Failed ──────────────────────────▶ supervisor
 //! replica    Answered ────────────────────────────────▶ supervisor  its first call came back: forking did no harm
 //! replica    Leaving ─────────────────────────────────▶ supervisor  its listener is closed: the slot may be filled
@@ -31,7 +34,7 @@ pub const TEMPLATE_FD: i32 = 3;
 pub const SPAWN_LISTENER_FD: i32 = 4;
 /// Where a spawned replica finds its channel.
 pub const SPAWN_CHANNEL_FD: i32 = 3;
-/// Descriptors beside each [`ToTemplate::Fork`].
+/// Descriptors beside each [`ToTemplate::Fork`]; a spare has one less, the listener.
 pub const FORK_DESCRIPTORS: usize = 4;
 /// The byte that says a replica is in its place.
 pub const GO: u8 = b'g';
@@ -47,6 +50,24 @@ pub enum ToTemplate {
         /// What it will be called.
         replica: ReplicaId,
     },
+    /// Fork a replica that sets itself up and waits for a slot; three descriptors come with it: channel, stdout, stderr.
+    ForkSpare {
+        /// What it will be called.
+        replica: ReplicaId,
+    },
+}
+
+/// Supervisor to a spare, after its byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToSpare {
+    /// Serve there; the slot's listener comes with it.
+    Serve {
+        /// Where.
+        slot: SlotIndex,
+    },
+    /// Tear down and end: it is not needed.
+    Leave,
 }
 
 /// Template to supervisor.
@@ -91,6 +112,11 @@ pub enum FromTemplate {
 pub enum FromReplica {
     /// First, with the kernel's word for who sent it.
     Here,
+    /// Set up and warmed: a spare that waits for a slot.
+    Warm {
+        /// As in [`FromReplica::Ready`], which follows once it serves.
+        example_response: Option<String>,
+    },
     /// Set up, warmed, listening.
     Ready {
         /// The example's answer, JSON, when there is an example.
@@ -153,8 +179,12 @@ mod tests {
     fn each_message_has_its_datagram() {
         let replica = ReplicaId::new("add-1-1-86b9b58b7b-g6s8r");
         let failure = Failure { step: Step::Import, message: "ModuleNotFoundError: x".into() };
-        let mut shown =
-            vec![line::encode(&ToTemplate::Fork { slot: SlotIndex(1), replica: replica.clone() })];
+        let mut shown = vec![
+            line::encode(&ToTemplate::Fork { slot: SlotIndex(1), replica: replica.clone() }),
+            line::encode(&ToTemplate::ForkSpare { replica: replica.clone() }),
+            line::encode(&ToSpare::Serve { slot: SlotIndex(1) }),
+            line::encode(&ToSpare::Leave),
+        ];
         for message in [
             FromTemplate::Imported { import_ms: 1_900, python: "3.11.7".into() },
             FromTemplate::ImportFailed(failure.clone()),
@@ -172,6 +202,7 @@ mod tests {
             FromReplica::Failed(failure),
             FromReplica::Leaving { reason: "exception".into() },
             FromReplica::Answered,
+            FromReplica::Warm { example_response: None },
         ] {
             let bytes = line::encode(&message);
             assert_eq!(line::decode::<FromReplica>(&bytes).unwrap(), message);

@@ -57,7 +57,7 @@ pub struct DeploymentSpec {
 }
 
 /// How replicas are started, ended and renewed. [`Default`] is what a model gets that says nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReplicaPolicy {
     /// How they are started.
@@ -73,6 +73,23 @@ pub struct ReplicaPolicy {
     pub age_s_max: Option<u64>,
     /// Bytes of memory of its own after which a replica is replaced between calls.
     pub memory_bytes_max: Option<u64>,
+    /// Forked replicas kept set up and warmed, each to take over a slot that loses its own; they use memory like any
+    /// other. Spawned ones have none.
+    pub spares: u16,
+}
+
+impl Default for ReplicaPolicy {
+    fn default() -> Self {
+        Self {
+            start: StartPolicy::Auto,
+            on_exception: None,
+            isolation: CallIsolation::Replica,
+            calls_max: None,
+            age_s_max: None,
+            memory_bytes_max: None,
+            spares: 1,
+        }
+    }
 }
 
 /// How replicas are started.

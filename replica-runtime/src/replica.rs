@@ -1,6 +1,8 @@
 //! The life of a replica: `Here`, wait for the supervisor's byte, `setup()`, `warmup()`, the example, `Ready`,
 //! calls, `Leaving`, exit.
 //!
+//! A spare waits between its example and its listener, until a slot has lost its replica.
+//!
 //! Forked and spawned replicas differ in when Python starts: before the byte, in the template, or after it.
 //! `teardown()` runs when the supervisor has asked the replica to leave or its policy says so, and not after an
 //! exception or a cancelled call, when nothing that it would touch can be relied on. The process ends by `_exit` in any
@@ -12,7 +14,7 @@ use millgate_contract::{
     frame::{Frame, Hello, Outcome, PROTOCOL},
     ids::{ReplicaId, SlotIndex},
     line,
-    nursery::{Failure, FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, Step},
+    nursery::{Failure, FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, Step, ToSpare},
     spec::DeploymentSpec,
     supervision::StartMode,
 };
@@ -37,12 +39,10 @@ const READY_BYTES_MAX: usize = 128 * 1024;
 /// Where a replica is born, and what it is given.
 #[derive(Debug)]
 pub(crate) struct Birth {
-    /// Its slot.
-    pub(crate) slot: SlotIndex,
     /// Its name.
     pub(crate) replica: ReplicaId,
-    /// The slot's listener.
-    pub(crate) listener: OwnedFd,
+    /// Its slot and the slot's listener; a spare has none yet.
+    pub(crate) place: Option<(SlotIndex, OwnedFd)>,
     /// Its channel to the supervisor.
     pub(crate) channel: Arc<OwnedFd>,
 }
@@ -75,7 +75,7 @@ pub fn run_spawned(slot: SlotIndex, replica: ReplicaId) -> Result<(), BirthError
             py,
             &spec,
             &program,
-            Birth { slot, replica, listener, channel: Arc::new(channel) },
+            Birth { replica, place: Some((slot, listener)), channel: Arc::new(channel) },
             StartMode::Spawn,
         ),
     })
@@ -91,11 +91,11 @@ fn await_go(channel: &OwnedFd) -> bool {
 }
 
 fn live(py: Python<'_>, spec: &DeploymentSpec, program: &Program, birth: Birth, mode: StartMode) -> ! {
-    let channel = Arc::clone(&birth.channel);
+    let Birth { replica, place, channel } = birth;
     let policy = Policy::of(&spec.policy, mode);
     let mut runner = Runner::new(py, program, policy.replaces_after_exception());
-    let ready = match warm_up(py, spec, program, &mut runner) {
-        Ok(ready) => ready,
+    let example_response = match warm_up(py, spec, program, &mut runner) {
+        Ok(example_response) => example_response,
         Err(failure) => {
             program.bootstrap.flush(py);
             // If the supervisor cannot be told, its end is the reason.
@@ -103,8 +103,15 @@ fn live(py: Python<'_>, spec: &DeploymentSpec, program: &Program, birth: Birth, 
             exit(1);
         }
     };
-    let started = start_serving(py, spec, runner, policy, birth);
-    let mut server = match started {
+    let wait = || py.detach(|| await_place(&channel, example_response.clone()));
+    let Some((slot, listener)) = place.or_else(wait) else {
+        // A spare that is not needed.
+        tear_down(&mut runner, program);
+        program.bootstrap.flush(py);
+        exit(0);
+    };
+    let start = Start { slot, replica, listener, channel: Arc::clone(&channel) };
+    let mut server = match start_serving(py, spec, runner, policy, start) {
         Ok(server) => server,
         Err(errno) => {
             let message = format!("the replica cannot listen: {errno}");
@@ -113,7 +120,7 @@ fn live(py: Python<'_>, spec: &DeploymentSpec, program: &Program, birth: Birth, 
             exit(1);
         }
     };
-    if datagram::send_message(&channel, &ready).is_err() {
+    if datagram::send_message(&channel, &FromReplica::Ready { example_response }).is_err() {
         exit(1);
     }
     if mode == StartMode::Fork {
@@ -135,36 +142,54 @@ fn live(py: Python<'_>, spec: &DeploymentSpec, program: &Program, birth: Birth, 
     exit(0)
 }
 
+/// Waits for the slot of a replica that has died; none when the supervisor does not need this one, or is gone.
+fn await_place(channel: &OwnedFd, example_response: Option<String>) -> Option<(SlotIndex, OwnedFd)> {
+    datagram::send_message(channel, &FromReplica::Warm { example_response }).ok()?;
+    let mut message = datagram::receive(channel).ok()??;
+    match line::decode(&message.bytes).ok()? {
+        ToSpare::Serve { slot } => Some((slot, fds::out_of_the_way(message.descriptors.pop()?).ok()?)),
+        ToSpare::Leave => None,
+    }
+}
+
+/// What a replica begins to serve with.
+struct Start {
+    slot: SlotIndex,
+    replica: ReplicaId,
+    listener: OwnedFd,
+    channel: Arc<OwnedFd>,
+}
+
 /// The watcher listens from here on.
 fn start_serving<'a>(
     py: Python<'a>,
     spec: &DeploymentSpec,
     runner: Runner<'a>,
     policy: Policy,
-    birth: Birth,
+    start: Start,
 ) -> Result<Server<'a>, Errno> {
-    let desk = Arc::new(Desk::new(birth.listener)?);
+    let desk = Arc::new(Desk::new(start.listener)?);
     let hello = Frame::Hello(Hello {
         protocol: PROTOCOL,
         deployment: spec.deployment.clone(),
         build: spec.build.clone(),
-        slot: birth.slot,
-        replica: birth.replica,
+        slot: start.slot,
+        replica: start.replica,
         nonce: nonce()?,
     });
     let server = Server::new(py, runner, Arc::clone(&desk), policy)?;
     let (hello, terminate) = (hello.encode(), fds::event()?);
-    watcher::start(Watch { desk, hello, terminate, channel: birth.channel })?;
+    watcher::start(Watch { desk, hello, terminate, channel: start.channel })?;
     Ok(server)
 }
 
-/// `setup()`, `warmup()`, then the example by the same way as any call.
+/// `setup()`, `warmup()`, then the example by the same way as any call; its answer.
 fn warm_up<'a>(
     py: Python<'a>,
     spec: &DeploymentSpec,
     program: &Program,
     runner: &mut Runner<'a>,
-) -> Result<FromReplica, Failure> {
+) -> Result<Option<String>, Failure> {
     for name in ["setup", "warmup"] {
         let failed = |error: PyErr| {
             program.bootstrap.show(py, &error);
@@ -177,7 +202,7 @@ fn warm_up<'a>(
         }
     }
     let Some(request) = &spec.example_request else {
-        return Ok(FromReplica::Ready { example_response: None });
+        return Ok(None);
     };
     let nobody = || Ended { is_cancelled: false, is_draining: false };
     let answer = runner.run(request.as_bytes(), nobody);
@@ -186,12 +211,12 @@ fn warm_up<'a>(
         return Err(Failure { step: Step::Example, message: text });
     }
     program.bootstrap.flush(py);
-    let ready = FromReplica::Ready { example_response: Some(text) };
+    let ready = FromReplica::Ready { example_response: Some(text.clone()) };
     if line::encode(&ready).len() > READY_BYTES_MAX {
         log::say(&format!("the example's answer of {} bytes is too long to be shown", answer.value.len()));
-        return Ok(FromReplica::Ready { example_response: None });
+        return Ok(None);
     }
-    Ok(ready)
+    Ok(Some(text))
 }
 
 fn tear_down(runner: &mut Runner<'_>, program: &Program) {

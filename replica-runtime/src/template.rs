@@ -88,7 +88,10 @@ impl Template<'_> {
             let Some(Received { bytes, descriptors }) = datagram::receive(self.socket)? else {
                 return Ok(());
             };
-            let ToTemplate::Fork { slot, replica } = line::decode(&bytes)?;
+            let (slot, replica) = match line::decode(&bytes)? {
+                ToTemplate::Fork { slot, replica } => (Some(slot), replica),
+                ToTemplate::ForkSpare { replica } => (None, replica),
+            };
             let message = match self.fork(slot, replica.clone(), descriptors) {
                 Ok(pid) => FromTemplate::Forked { replica, pid: pid.as_raw() },
                 Err(error) => FromTemplate::ForkFailed { replica, error: error.to_string() },
@@ -121,10 +124,21 @@ impl Template<'_> {
         Ok(())
     }
 
-    fn fork(&mut self, slot: SlotIndex, replica: ReplicaId, descriptors: Vec<OwnedFd>) -> Result<Pid, Errno> {
-        let [listener, channel, stdout, stderr] =
-            <[OwnedFd; FORK_DESCRIPTORS]>::try_from(descriptors).map_err(|_| Errno::EBADMSG)?;
-        let listener = fds::out_of_the_way(listener)?;
+    /// The descriptors are those of the contract: listener, if there is a slot, channel, stdout and stderr.
+    fn fork(
+        &mut self,
+        slot: Option<SlotIndex>,
+        replica: ReplicaId,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Result<Pid, Errno> {
+        if descriptors.len() != FORK_DESCRIPTORS - usize::from(slot.is_none()) {
+            return Err(Errno::EBADMSG);
+        }
+        let place = match slot {
+            Some(slot) => Some((slot, fds::out_of_the_way(descriptors.remove(0))?)),
+            None => None,
+        };
+        let [channel, stdout, stderr] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| Errno::EBADMSG)?;
         let channel = fds::out_of_the_way(channel)?;
         // What is printed but not yet written would be written by each child again.
         self.program.bootstrap.flush(self.py);
@@ -140,7 +154,7 @@ impl Template<'_> {
             pid
         };
         if pid == 0 {
-            let birth = Birth { slot, replica, listener, channel: Arc::new(channel) };
+            let birth = Birth { replica, place, channel: Arc::new(channel) };
             self.become_replica(birth, [&stdout, &stderr]);
         }
         let pid = Pid::from_raw(Errno::result(pid)?);

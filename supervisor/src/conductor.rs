@@ -33,7 +33,7 @@ use crate::{
     plan::{Action, Event, Import, Plan, Settings, TemplateId},
     process::{Process, Task},
     procfs,
-    replica::{Identity, PlaceError, Replica},
+    replica::{PlaceError, Replica},
     sandbox::{self, Outside, Sandbox},
     sys,
     template::Template,
@@ -266,6 +266,8 @@ impl Conductor {
                 replica,
                 reason: format!("{}: {}", failure.step, printable(&failure.message)),
             }),
+            // What the example came to is said again when it serves.
+            FromReplica::Warm { .. } => Some(Event::Warm { replica }),
             FromReplica::Answered => Some(Event::Answered { replica }),
             FromReplica::Leaving { reason } => Some(Event::Leaving { replica, reason: printable(&reason) }),
         }
@@ -328,9 +330,12 @@ impl Conductor {
         })
     }
 
-    fn group_name(&mut self, slot: SlotIndex) -> String {
+    fn group_name(&mut self, slot: Option<SlotIndex>) -> String {
         self.groups_made += 1;
-        format!("s{slot}-{}", self.groups_made)
+        match slot {
+            Some(slot) => format!("s{slot}-{}", self.groups_made),
+            None => format!("spare-{}", self.groups_made),
+        }
     }
 
     fn exited(&mut self, pid: Pid, status: &str) -> Option<Event> {
@@ -375,10 +380,9 @@ impl Conductor {
                 Action::Finish => return true,
                 Action::StartTemplate(id) => self.start_template(id),
                 Action::Spawn { slot, replica } => Some(self.spawn(slot, replica)),
-                Action::Fork { template, slot, replica } => self
-                    .fork(template, slot, &replica)
-                    .err()
-                    .map(|error| Event::Failed { replica, reason: format!("fork: {error}") }),
+                Action::Fork { template, slot, replica } => self.fork(template, Some(slot), replica),
+                Action::ForkSpare { template, replica } => self.fork(template, None, replica),
+                Action::Serve { slot, replica } => self.serve(slot, replica),
                 other => {
                     self.carry_out_simple(other);
                     None
@@ -411,7 +415,12 @@ impl Conductor {
                 }
                 self.kill_orphans();
             }
-            Action::StartTemplate(_) | Action::Fork { .. } | Action::Spawn { .. } | Action::Finish => {
+            Action::StartTemplate(_)
+            | Action::Fork { .. }
+            | Action::ForkSpare { .. }
+            | Action::Serve { .. }
+            | Action::Spawn { .. }
+            | Action::Finish => {
                 unreachable!("carried out by the caller")
             }
         }
@@ -450,19 +459,29 @@ impl Conductor {
         isolation
     }
 
-    fn fork(&mut self, template: TemplateId, slot: SlotIndex, name: &ReplicaId) -> io::Result<()> {
-        let identity = Identity { name, slot };
-        let (replica, ends) = Replica::to_fork(&identity, template, &self.nursery())?;
-        self.replicas.insert(name.clone(), replica);
-        let parent = self.templates.get(&template).ok_or(io::ErrorKind::NotFound)?;
+    fn fork(&mut self, template: TemplateId, slot: Option<SlotIndex>, name: ReplicaId) -> Option<Event> {
+        let forked = Replica::to_fork(&name, slot, template, &self.nursery()).and_then(|(replica, ends)| {
+            self.replicas.insert(name.clone(), replica);
+            let parent = self.templates.get(&template).ok_or(io::ErrorKind::NotFound)?;
+            let place = slot.map(|slot| (slot, &self.house.listeners[usize::from(slot.0)]));
+            parent.fork(&name, place, &ends)
+        });
+        forked.err().map(|error| Event::Failed { replica: name, reason: format!("fork: {error}") })
+    }
+
+    fn serve(&mut self, slot: SlotIndex, name: ReplicaId) -> Option<Event> {
         let listener = &self.house.listeners[usize::from(slot.0)];
-        parent.fork(slot, name, [listener, &ends.channel, &ends.output.stdout, &ends.output.stderr])
+        let told = match self.replicas.get_mut(&name) {
+            Some(replica) => replica.serve(slot, listener),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        told.err().map(|error| Event::Failed { replica: name, reason: format!("take over a slot: {error}") })
     }
 
     fn spawn(&mut self, slot: SlotIndex, name: ReplicaId) -> Event {
-        let group = self.group_name(slot);
-        let listener = &self.house.listeners[usize::from(slot.0)];
-        match Replica::spawn(&Identity { name: &name, slot }, &group, listener, &self.nursery()) {
+        let group = self.group_name(Some(slot));
+        let place = (slot, &self.house.listeners[usize::from(slot.0)]);
+        match Replica::spawn(&name, &group, place, &self.nursery()) {
             Ok((replica, missing)) => {
                 if let Some(process) = &replica.process {
                     self.isolation = self.prove(process, replica.group.as_ref(), &missing);

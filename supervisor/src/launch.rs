@@ -146,6 +146,10 @@ fn read_spec(path: &Path) -> Result<DeploymentSpec, LaunchError> {
     if spec.slots == 0 || spec.slots > REPLICAS_CEILING_MAX {
         return Err(wrong(format!("{} slots, 1 to {REPLICAS_CEILING_MAX} are possible", spec.slots)));
     }
+    let spares = spec.policy.spares;
+    if spares > REPLICAS_CEILING_MAX {
+        return Err(wrong(format!("{spares} spares, up to {REPLICAS_CEILING_MAX} are possible")));
+    }
     Ok(spec)
 }
 

@@ -1,13 +1,17 @@
 //! A replica, from the fork that was asked for to its burial. The kernel says which process speaks on its channel;
 //! what else it says is taken for text.
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
+};
 
 use millgate_contract::{
     ids::{ReplicaId, SlotIndex},
     limits::MESSAGE_BYTES_MAX,
     line,
-    nursery::{FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD},
+    nursery::{FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, ToSpare},
 };
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::sync::mpsc;
@@ -29,7 +33,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) name: ReplicaId,
-    pub(crate) slot: SlotIndex,
+    /// Where it serves; a spare has no slot yet.
+    pub(crate) slot: Option<SlotIndex>,
     /// The template that forks it; none for one that was started afresh.
     pub(crate) template: Option<TemplateId>,
     pub(crate) process: Option<Process>,
@@ -38,13 +43,6 @@ pub(crate) struct Replica {
     is_placed: bool,
     channel: Arc<Seqpacket>,
     tasks: Vec<Task>,
-}
-
-/// Which replica.
-#[derive(Debug)]
-pub(crate) struct Identity<'a> {
-    pub(crate) name: &'a ReplicaId,
-    pub(crate) slot: SlotIndex,
 }
 
 /// What a fork is given besides the listener.
@@ -75,50 +73,48 @@ pub(crate) enum PlaceError {
 }
 
 impl Replica {
-    /// A replica that a template is about to be told to fork.
+    /// A replica that a template is about to be told to fork; without a slot, a spare.
     pub(crate) fn to_fork(
-        identity: &Identity<'_>,
+        name: &ReplicaId,
+        slot: Option<SlotIndex>,
         template: TemplateId,
         nursery: &Nursery<'_>,
     ) -> io::Result<(Self, Ends)> {
         let (channel, channel_end) = Seqpacket::pair()?;
-        let output = Output::into_log(nursery.log, Some(identity.name))?;
-        let replica = Self::with_channel(identity, channel, nursery.happenings);
-        Ok((Self { template: Some(template), ..replica }, Ends { channel: channel_end, output }))
+        let output = Output::into_log(nursery.log, Some(name))?;
+        let replica = Self::with_channel(name, channel, nursery.happenings);
+        Ok((Self { slot, template: Some(template), ..replica }, Ends { channel: channel_end, output }))
     }
 
     /// Starts a replica afresh, in a group of its own; also returns what of its sandbox it went without.
     pub(crate) fn spawn(
-        identity: &Identity<'_>,
+        name: &ReplicaId,
         group: &str,
-        listener: &OwnedFd,
+        (slot, listener): (SlotIndex, &OwnedFd),
         nursery: &Nursery<'_>,
     ) -> Result<(Self, Vec<String>), StartError> {
         let (channel, channel_end) = Seqpacket::pair()?;
-        let output = Output::into_log(nursery.log, Some(identity.name))?;
+        let output = Output::into_log(nursery.log, Some(name))?;
         let started = nursery.start(&Start {
-            arguments: &["spawned", &identity.slot.to_string(), identity.name.as_str()],
+            arguments: &["spawned", &slot.to_string(), name.as_str()],
             group,
             output: &output,
             descriptors: &[(&channel_end, SPAWN_CHANNEL_FD), (listener, SPAWN_LISTENER_FD)],
         })?;
-        let mut replica = Self::with_channel(identity, channel, nursery.happenings);
+        let mut replica = Self::with_channel(name, channel, nursery.happenings);
+        replica.slot = Some(slot);
         replica.watch(&started.process, nursery.happenings)?;
         replica.process = Some(started.process);
         replica.group = started.group;
         Ok((replica, started.missing))
     }
 
-    fn with_channel(
-        identity: &Identity<'_>,
-        channel: Seqpacket,
-        happenings: &mpsc::Sender<Happening>,
-    ) -> Self {
+    fn with_channel(name: &ReplicaId, channel: Seqpacket, happenings: &mpsc::Sender<Happening>) -> Self {
         let channel = Arc::new(channel);
-        let hearing = hear(identity.name.clone(), Arc::clone(&channel), happenings.clone());
+        let hearing = hear(name.clone(), Arc::clone(&channel), happenings.clone());
         Self {
-            name: identity.name.clone(),
-            slot: identity.slot,
+            name: name.clone(),
+            slot: None,
             template: None,
             process: None,
             group: None,
@@ -194,9 +190,18 @@ impl Replica {
         self.group.as_ref().map_or_else(|| procfs::private_bytes(shown?), Group::memory_bytes)
     }
 
+    /// Tells a spare to serve.
+    pub(crate) fn serve(&mut self, slot: SlotIndex, listener: &OwnedFd) -> io::Result<()> {
+        self.slot = Some(slot);
+        self.channel.send(&line::encode(&ToSpare::Serve { slot }), &[listener.as_raw_fd()])
+    }
+
     /// Asks it to finish its call and end.
     pub(crate) fn terminate(&self) {
-        if let Some(process) = &self.process {
+        if self.slot.is_none() {
+            // A signal would end it before it could tear down what it has set up. If it cannot be told, it is killed.
+            let _ = self.channel.send(&line::encode(&ToSpare::Leave), &[]);
+        } else if let Some(process) = &self.process {
             process.signal(Signal::SIGTERM);
         }
     }

@@ -133,6 +133,18 @@ impl Slot {
         self.stage = Stage::Forking { template, replica, until_ms };
     }
 
+    /// A spare is told to serve here.
+    pub(crate) fn take_over(
+        &mut self,
+        template: TemplateId,
+        replica: ReplicaId,
+        pid: Option<u32>,
+        until_ms: u64,
+    ) {
+        self.starts += 1;
+        self.stage = Stage::Starting { template, replica, pid, until_ms };
+    }
+
     /// The process in it serves.
     pub(crate) fn become_ready(&mut self, now_ms: u64) {
         if let Stage::Starting { template, replica, pid, .. } = &self.stage {

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use millgate_contract::{
     ids::{ReplicaId, SlotIndex},
     limits::MESSAGE_BYTES_MAX,
     line,
-    nursery::{FORK_DESCRIPTORS, FromTemplate, TEMPLATE_FD, ToTemplate},
+    nursery::{FromTemplate, TEMPLATE_FD, ToTemplate},
 };
 use nix::sys::stat::fstat;
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ use crate::{
     nursery::{Nursery, Start, StartError, Started},
     plan::TemplateId,
     process::{Process, Task},
+    replica::Ends,
     seqpacket::{Received, Seqpacket},
 };
 
@@ -63,15 +64,25 @@ impl Template {
         Ok(Self { process, missing, group, given, inspection: None, socket, _hearing: Task::spawn(hearing) })
     }
 
-    /// Tells it to fork; `descriptors` are listener, channel, stdout and stderr.
+    /// Tells it to fork. With a replica for a slot goes the slot's listener.
     pub(crate) fn fork(
         &self,
-        slot: SlotIndex,
         replica: &ReplicaId,
-        descriptors: [&OwnedFd; FORK_DESCRIPTORS],
+        place: Option<(SlotIndex, &OwnedFd)>,
+        ends: &Ends,
     ) -> io::Result<()> {
-        let message = line::encode(&ToTemplate::Fork { slot, replica: replica.clone() });
-        self.socket.send(&message, &descriptors.map(AsRawFd::as_raw_fd))
+        let replica = replica.clone();
+        let message = match place {
+            Some((slot, _)) => ToTemplate::Fork { slot, replica },
+            None => ToTemplate::ForkSpare { replica },
+        };
+        let descriptors: Vec<RawFd> = place
+            .map(|(_, listener)| listener)
+            .into_iter()
+            .chain([&ends.channel, &ends.output.stdout, &ends.output.stderr])
+            .map(AsRawFd::as_raw_fd)
+            .collect();
+        self.socket.send(&line::encode(&message), &descriptors)
     }
 }
 

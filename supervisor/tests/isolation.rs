@@ -256,6 +256,7 @@ def function(args):
             spec.resources.processes_max = 32;
             // A first call that hangs would else end the template too.
             spec.policy.start = StartPolicy::Fork;
+            spec.policy.spares = 0;
         },
     );
     let replica = client.replica(0);

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     TemplateDied { template: TemplateId },
     /// A forked child is known and placed; its pid in the starter's namespace.
     Placed { replica: ReplicaId, pid: Option<u32> },
+    /// A spare is set up and waits for a slot.
+    Warm { replica: ReplicaId },
     /// A replica serves.
     Ready { replica: ReplicaId, example_response: Option<String> },
     /// A replica could not start, or could not be forked or placed.
@@ -67,6 +69,10 @@ pub(crate) enum Action {
     EndTemplate(TemplateId),
     /// Tell a template to fork a replica for a slot.
     Fork { template: TemplateId, slot: SlotIndex, replica: ReplicaId },
+    /// Tell a template to fork a replica without a slot.
+    ForkSpare { template: TemplateId, replica: ReplicaId },
+    /// Tell a spare to serve in a slot.
+    Serve { slot: SlotIndex, replica: ReplicaId },
     /// Start a replica afresh.
     Spawn { slot: SlotIndex, replica: ReplicaId },
     /// Ask a replica to end: it finishes its running call.

@@ -9,6 +9,7 @@
 
 mod event;
 mod renewal;
+mod spares;
 mod start_mode;
 mod stop;
 mod templates;
@@ -24,7 +25,7 @@ use millgate_contract::{
 };
 
 pub(crate) use self::event::{Action, Event, Import};
-use self::templates::Templates;
+use self::{spares::Spares, templates::Templates};
 pub(crate) use crate::slot::TemplateId;
 use crate::{
     limits,
@@ -44,6 +45,8 @@ pub(crate) struct Settings {
     /// When a replica is replaced.
     pub(crate) age_ms_max: Option<u64>,
     pub(crate) memory_bytes_max: Option<u64>,
+    /// Replicas kept ready to take over a slot, while they are forked.
+    pub(crate) spares: u16,
 }
 
 impl Settings {
@@ -56,6 +59,7 @@ impl Settings {
             has_example: spec.example_request.is_some(),
             age_ms_max: spec.policy.age_s_max.map(|age_s| age_s.saturating_mul(1_000)),
             memory_bytes_max: spec.policy.memory_bytes_max,
+            spares: spec.policy.spares,
         }
     }
 }
@@ -85,6 +89,7 @@ pub(crate) struct Plan {
     slots: Vec<Slot>,
     leaving: BTreeMap<ReplicaId, Leaver>,
     templates: Templates,
+    spares: Spares,
     report: DeploymentReport,
     /// Starts in a row that failed, whatever the slot.
     failures_in_row: u32,
@@ -111,6 +116,7 @@ impl Plan {
             names,
             leaving: BTreeMap::new(),
             templates: Templates::default(),
+            spares: Spares::default(),
             report: DeploymentReport {
                 phase: Phase::Importing,
                 reason: String::new(),
@@ -153,6 +159,7 @@ impl Plan {
         let all = slots
             .chain(leaving)
             .chain(self.templates.deadline_ms())
+            .chain(self.spares_deadline_ms())
             .chain(self.kill_all_at_ms)
             .chain(self.unclaimed_until_ms);
         if self.is_finished { None } else { all.min() }
@@ -169,6 +176,7 @@ impl Plan {
             Event::ImportFailed { template, reason } => self.on_import_failed(now_ms, template, &reason),
             Event::TemplateDied { template } => self.on_template_died(now_ms, template),
             Event::Placed { replica, pid } => self.on_placed(&replica, pid),
+            Event::Warm { replica } => self.on_warm(&replica),
             Event::Ready { replica, example_response } => self.on_ready(now_ms, &replica, example_response),
             Event::Failed { replica, reason } => self.on_failed(now_ms, &replica, &reason),
             Event::Leaving { replica, reason } => self.on_leaving(now_ms, &replica, &reason),
@@ -195,7 +203,10 @@ impl Plan {
     // Replicas.
 
     fn on_placed(&mut self, replica: &ReplicaId, pid: Option<u32>) {
-        let Some(k) = self.find(replica) else { return };
+        let Some(k) = self.find(replica) else {
+            self.on_spare_placed(replica, pid);
+            return;
+        };
         let slot = &mut self.slots[k];
         if let Stage::Forking { template, until_ms, .. } = slot.stage {
             slot.stage = Stage::Starting { template, replica: replica.clone(), pid, until_ms };
@@ -229,7 +240,10 @@ impl Plan {
     }
 
     fn on_failed(&mut self, now_ms: u64, replica: &ReplicaId, reason: &str) {
-        let Some(k) = self.find(replica) else { return };
+        let Some(k) = self.find(replica) else {
+            self.on_spare_failed(now_ms, replica, reason);
+            return;
+        };
         let was_placed = matches!(self.slots[k].stage, Stage::Starting { .. });
         if !was_placed && !matches!(self.slots[k].stage, Stage::Forking { .. }) {
             return;
@@ -267,7 +281,10 @@ impl Plan {
             self.actions.push(Action::Bury(replica.clone()));
             return;
         }
-        let Some(k) = self.find(replica) else { return };
+        let Some(k) = self.find(replica) else {
+            self.on_spare_died(now_ms, replica);
+            return;
+        };
         let (is_new_failure, reason) = match &self.slots[k].stage {
             Stage::Vacant { .. } => return,
             Stage::Forking { .. } | Stage::Starting { .. } => (true, "ended before it was ready".to_owned()),
@@ -340,6 +357,7 @@ impl Plan {
         }
         self.check_templates(now_ms);
         self.check_slots(now_ms);
+        self.check_spares(now_ms);
         for (replica, leaver) in &mut self.leaving {
             if now_ms >= leaver.kill_at_ms {
                 leaver.kill_at_ms = now_ms + limits::KILL_AGAIN_MS;
@@ -352,6 +370,7 @@ impl Plan {
             self.fill(now_ms);
             self.roll(now_ms);
             self.recycle(now_ms);
+            self.fill_spares(now_ms);
         }
     }
 
@@ -407,20 +426,29 @@ impl Plan {
             if now_ms < not_before_ms {
                 continue;
             }
-            let (slots, leaving) = (&self.slots, &self.leaving);
-            let replica = self.names.next(|name| {
-                leaving.contains_key(name) || slots.iter().any(|s| s.stage.replica() == Some(name))
-            });
             let until_ms = now_ms + self.start_limit_ms();
-            let is_forking = self.is_forking();
-            let slot = &mut self.slots[k];
-            slot.fork(template, replica.clone(), until_ms);
-            self.actions.push(if is_forking {
-                Action::Fork { template, slot: slot.index, replica }
+            let slot = self.slots[k].index;
+            if let Some((replica, pid)) = self.spares.take(template) {
+                self.slots[k].take_over(template, replica.clone(), pid, until_ms);
+                self.actions.push(Action::Serve { slot, replica });
+                continue;
+            }
+            let replica = self.new_name();
+            self.slots[k].fork(template, replica.clone(), until_ms);
+            self.actions.push(if self.is_forking() {
+                Action::Fork { template, slot, replica }
             } else {
-                Action::Spawn { slot: slot.index, replica }
+                Action::Spawn { slot, replica }
             });
         }
+    }
+
+    fn new_name(&mut self) -> ReplicaId {
+        let (slots, leaving, spares) = (&self.slots, &self.leaving, &self.spares);
+        self.names.next(|name| {
+            let is_in_slot = slots.iter().any(|slot| slot.stage.replica() == Some(name));
+            is_in_slot || leaving.contains_key(name) || spares.has(name)
+        })
     }
 
     // Telling.

@@ -34,8 +34,9 @@ impl Plan {
     }
 
     pub(super) fn check_end(&mut self, now_ms: u64) {
-        let is_empty =
-            self.leaving.is_empty() && self.slots.iter().all(|s| matches!(s.stage, Stage::Vacant { .. }));
+        let is_empty = self.leaving.is_empty()
+            && self.spares.is_empty()
+            && self.slots.iter().all(|s| matches!(s.stage, Stage::Vacant { .. }));
         if is_empty || self.kill_all_at_ms.is_some_and(|at| now_ms >= at) {
             self.is_finished = true;
         }

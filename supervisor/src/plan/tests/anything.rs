@@ -1,7 +1,7 @@
 //! Whatever happens, in any order.
 
 use millgate_contract::{
-    ids::{CallId, ReplicaId},
+    ids::{CallId, ReplicaId, SlotIndex},
     spec::StartPolicy,
     supervision::SlotState,
 };
@@ -23,6 +23,7 @@ enum Move {
     TemplateDies(u8),
     Place(u8),
     Ready(u8),
+    Warm(u8),
     Fail(u8),
     Leave(u8),
     Die(u8),
@@ -42,6 +43,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => any::<u8>().prop_map(Move::TemplateDies),
         8 => any::<u8>().prop_map(Move::Place),
         8 => any::<u8>().prop_map(Move::Ready),
+        4 => any::<u8>().prop_map(Move::Warm),
         2 => any::<u8>().prop_map(Move::Fail),
         3 => any::<u8>().prop_map(Move::Leave),
         4 => any::<u8>().prop_map(Move::Die),
@@ -93,6 +95,7 @@ impl World {
             Move::Pass(ms) => self.advance(u64::from(ms)),
             Move::Place(number)
             | Move::Ready(number)
+            | Move::Warm(number)
             | Move::Fail(number)
             | Move::Leave(number)
             | Move::Die(number)
@@ -114,11 +117,12 @@ impl World {
             Move::Ready(_) if state.is_placed => {
                 self.say(Event::Ready { replica: replica.clone(), example_response: Some("1".into()) });
             }
+            Move::Warm(_) if state.is_placed => self.say(Event::Warm { replica: replica.clone() }),
             Move::Fail(_) => self.say(Event::Failed { replica: replica.clone(), reason: "setup: x".into() }),
             Move::Leave(_) if state.is_placed => {
-                let slot = &self.plan.slots[usize::from(state.slot.0)].stage;
+                let stage = state.slot.map(|slot| &self.plan.slots[usize::from(slot.0)].stage);
                 // One that is not ready has no listener to leave.
-                if matches!(slot, Stage::Ready { .. } | Stage::Ending { .. }) {
+                if matches!(stage, Some(Stage::Ready { .. } | Stage::Ending { .. })) {
                     self.replicas.get_mut(replica).unwrap().has_left = true;
                 }
                 self.say(Event::Leaving { replica: replica.clone(), reason: "exception".into() });
@@ -126,7 +130,8 @@ impl World {
             Move::Answer(_) => self.say(Event::Answered { replica: replica.clone() }),
             Move::Grow(_) => self.say(Event::Memory { replica: replica.clone(), bytes: 2_000 }),
             Move::Expire(_) => {
-                let event = Event::Expired { slot: state.slot, replica: replica.clone(), call: CallId(1) };
+                let slot = state.slot.unwrap_or(SlotIndex(0));
+                let event = Event::Expired { slot, replica: replica.clone(), call: CallId(1) };
                 self.say(event);
             }
             _ => {}
@@ -136,9 +141,12 @@ impl World {
 
 fn policies() -> impl Strategy<Value = Settings> {
     let start = prop_oneof![Just(StartPolicy::Auto), Just(StartPolicy::Fork), Just(StartPolicy::Spawn)];
-    (start, any::<bool>(), any::<bool>(), 1_u16..4).prop_map(|(start, has_example, is_recycled, slots)| {
+    let figures = (1_u16..4, 0_u16..3);
+    (start, any::<bool>(), any::<bool>(), figures).prop_map(|(start, has_example, is_recycled, figures)| {
+        let (slots, spares) = figures;
         Settings {
             start,
+            spares,
             has_example,
             age_ms_max: is_recycled.then_some(20_000),
             memory_bytes_max: is_recycled.then_some(1_000),
@@ -179,6 +187,7 @@ proptest! {
                 let is_ending = world.plan.find(&replica).is_none_or(|k| {
                     matches!(world.plan.slots[k].stage, Stage::Ending { .. })
                 });
+                world.place(&replica);
                 if is_ending {
                     world.die(&replica);
                 }

@@ -3,6 +3,7 @@
 mod anything;
 mod renewal;
 mod replicas;
+mod spares;
 mod start_mode;
 mod templates;
 mod world;

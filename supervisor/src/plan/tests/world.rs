@@ -26,6 +26,7 @@ pub(super) fn settings(slots: u16) -> Settings {
         has_example: false,
         age_ms_max: None,
         memory_bytes_max: None,
+        spares: 0,
     }
 }
 
@@ -52,7 +53,8 @@ pub(super) enum TemplateState {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ReplicaState {
-    pub(super) slot: SlotIndex,
+    /// None for a spare.
+    pub(super) slot: Option<SlotIndex>,
     /// A process exists.
     pub(super) is_placed: bool,
     /// It has said `Leaving` or `Failed`, or is dead: its listener is closed.
@@ -142,10 +144,15 @@ impl World {
     pub(super) fn die(&mut self, replica: &ReplicaId) {
         if let Some(state) = self.replicas.get_mut(replica).filter(|state| state.is_placed) {
             state.has_left = true;
+            let is_in_slot = state.slot.is_some();
             let before = self.deaths.get(replica).copied().unwrap_or(0);
             self.say(Event::Died { replica: replica.clone() });
             let after = self.deaths.get(replica).copied().unwrap_or(0);
-            assert_eq!(after, before + 1, "a death is reported once, when the kernel tells it");
+            assert_eq!(
+                after,
+                before + usize::from(is_in_slot),
+                "a death is reported once, when the kernel tells it"
+            );
         }
     }
 
@@ -181,12 +188,22 @@ impl World {
                 }
                 Action::Fork { template, slot, replica } => {
                     assert_eq!(self.templates[&template], TemplateState::Imported);
-                    self.bear(slot, replica, false);
+                    self.bear(Some(slot), replica, false);
+                }
+                Action::ForkSpare { template, replica } => {
+                    assert_eq!(self.templates[&template], TemplateState::Imported);
+                    self.bear(None, replica, false);
+                }
+                Action::Serve { slot, replica } => {
+                    self.assert_free(slot);
+                    let state = self.replicas.get_mut(&replica).unwrap();
+                    assert!(state.is_placed && state.slot.is_none(), "a spare takes over");
+                    state.slot = Some(slot);
                 }
                 Action::Spawn { slot, replica } => {
                     let living = self.templates.values().any(|state| *state != TemplateState::Gone);
                     assert!(!living, "no template is kept for nothing");
-                    self.bear(slot, replica.clone(), true);
+                    self.bear(Some(slot), replica.clone(), true);
                     spawned.push(replica);
                 }
                 Action::Bury(replica) => {
@@ -215,12 +232,35 @@ impl World {
         }
     }
 
-    fn bear(&mut self, slot: SlotIndex, replica: ReplicaId, is_placed: bool) {
+    fn bear(&mut self, slot: Option<SlotIndex>, replica: ReplicaId, is_placed: bool) {
         assert!(!self.is_stopping);
-        let accepting = self.replicas.values().filter(|one| one.slot == slot && !one.has_left).count();
-        assert_eq!(accepting, 0, "one process at a time may accept in a slot");
+        if let Some(slot) = slot {
+            self.assert_free(slot);
+        }
         let state = ReplicaState { slot, is_placed, has_left: false };
         assert!(self.replicas.insert(replica, state).is_none(), "names are never used twice");
+    }
+
+    fn assert_free(&self, slot: SlotIndex) {
+        let is_in = |one: &&ReplicaState| one.slot == Some(slot) && !one.has_left;
+        assert_eq!(
+            self.replicas.values().filter(is_in).count(),
+            0,
+            "one process at a time may accept in a slot"
+        );
+    }
+
+    /// The replicas that have no slot.
+    pub(super) fn spares(&self) -> Vec<ReplicaId> {
+        let spares = self.replicas.iter().filter(|(_, state)| state.slot.is_none());
+        spares.map(|(replica, _)| replica.clone()).collect()
+    }
+
+    pub(super) fn warm_all(&mut self) {
+        for replica in self.spares() {
+            self.place(&replica);
+            self.say(Event::Warm { replica });
+        }
     }
 
     pub(super) fn count(&self, wanted: impl Fn(&Action) -> bool) -> usize {
