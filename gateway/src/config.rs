@@ -69,6 +69,10 @@ pub struct GatewayConfig {
     pub body_bytes_per_s_min: u64,
     /// Milliseconds in which a caller takes no byte of its answer.
     pub write_idle_ms_max: u64,
+    /// Milliseconds for which connections are still accepted at the end, `/ready` saying no already.
+    pub unready_ms: u64,
+    /// Milliseconds for which kept-alive connections may bring one more request when another process has taken over.
+    pub farewell_ms_max: u64,
     /// Milliseconds that running calls are given when the gateway ends.
     pub drain_ms_max: u64,
     /// Milliseconds between `Cancel` and the word to the supervisor, for models that cancel on hang-up.
@@ -117,6 +121,8 @@ impl Default for GatewayConfig {
             other_body_idle_ms_max: 30_000,
             body_bytes_per_s_min: 1_000,
             write_idle_ms_max: 30_000,
+            unready_ms: 0,
+            farewell_ms_max: 10_000,
             drain_ms_max: 30_000,
             cancel_grace_ms: 2_000,
             verdicts_max: 10_000,

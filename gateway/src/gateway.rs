@@ -61,6 +61,7 @@ pub(crate) struct Inner {
     /// Told when a slot's connection comes or goes.
     pub(crate) connected_changed: Arc<Notify>,
     is_draining: AtomicBool,
+    is_succeeded: AtomicBool,
     runtime: Handle,
     table: ArcSwapOption<RouteTable>,
     /// One snapshot at a time.
@@ -86,6 +87,7 @@ impl Gateway {
             waiting_bytes: Budget::new(config.waiting_bytes_max),
             connected_changed: Arc::new(Notify::new()),
             is_draining: AtomicBool::new(false),
+            is_succeeded: AtomicBool::new(false),
             runtime,
             table: ArcSwapOption::empty(),
             applying: Mutex::new(()),
@@ -126,6 +128,18 @@ impl Gateway {
     /// Follows what the control API publishes at this socket, for ever; without it calls go on as they are.
     pub async fn follow(&self, publication_socket: PathBuf) {
         follow::follow(&self.inner, publication_socket).await;
+    }
+
+    /// Another process accepts at this gateway's address now. Said before the `shutdown` of [`Gateway::serve`] resolves,
+    /// it makes the drain lose nothing: connections that are kept alive are answered once more, and told that it was
+    /// the last time, before they are closed.
+    pub fn succeeded(&self) {
+        self.inner.is_succeeded.store(true, Ordering::Relaxed);
+    }
+
+    /// True when calls would be routed now, each to a deployment of which a replica is connected.
+    pub fn is_connected(&self) -> bool {
+        self.inner.is_ready() && self.connected().values().all(|slots| *slots > 0)
     }
 
     /// The generation that is routed by; 0 without one.
@@ -226,9 +240,17 @@ impl Inner {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_succeeded(&self) -> bool {
+        self.is_succeeded.load(Ordering::Relaxed)
+    }
+
     /// A call would be routed now.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_draining.load(Ordering::Relaxed) && self.table.load().is_some()
+        !self.is_draining() && self.table.load().is_some()
     }
 
     /// The page of figures, with what is true just now.

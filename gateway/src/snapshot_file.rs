@@ -36,7 +36,8 @@ pub(crate) fn load(path: &Path) -> Result<Option<RouteSnapshot>, LoadError> {
 
 /// Replaces the file.
 pub(crate) fn save(path: &Path, sealed: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
+    // Two gateways keep one file while one hands over to the other.
+    let beside = path.with_extension(format!("{}.new", std::process::id()));
     match fs::remove_file(&beside) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}

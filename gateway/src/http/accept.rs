@@ -66,13 +66,22 @@ pub(crate) async fn serve(
         move |request| service::answer(Arc::clone(&inner), other.clone(), request)
     };
     let metrics = &inner.metrics;
-    accepting
-        .run(&listener, shutdown, &each, |open| {
-            metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
-        })
-        .await;
+    let opened = |open| {
+        metrics.connections.set(i64::try_from(open).unwrap_or(i64::MAX));
+    };
+    accepting.run(&listener, shutdown, &each, opened).await;
     inner.begin_drain();
-    drop(listener);
+    if inner.is_succeeded() {
+        drop(listener);
+        // A request may be underway on any connection that is kept alive. It is answered, and its answer is the last.
+        let farewell = Duration::from_millis(inner.config.farewell_ms_max);
+        let _ = timeout(farewell, accepting.all_end()).await;
+    } else {
+        // Whoever balances load by `/ready` needs a moment to see it.
+        let unready = tokio::time::sleep(Duration::from_millis(inner.config.unready_ms));
+        accepting.run(&listener, unready, &each, opened).await;
+        drop(listener);
+    }
     let ending = async {
         accepting.drain().await;
         inner.tasks.finish().await;
@@ -178,6 +187,11 @@ impl Accepting {
     /// Lets each connection finish what it is at. Dropping ends them all.
     pub(super) async fn drain(&mut self) {
         self.draining.send_replace(true);
+        self.all_end().await;
+    }
+
+    /// Waits until every connection has ended by itself.
+    async fn all_end(&mut self) {
         while self.connections.join_next().await.is_some() {}
     }
 }

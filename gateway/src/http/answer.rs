@@ -58,6 +58,11 @@ pub(super) fn text(status: StatusCode, content_type: &'static str, text: String)
     response
 }
 
+/// Tells an HTTP/1 caller that this connection ends with this answer.
+pub(super) fn set_last<B>(response: &mut Response<B>) {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
 /// Names the request in its answer.
 pub(super) fn set_request_id<B>(response: &mut Response<B>, id: &RequestId) {
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {

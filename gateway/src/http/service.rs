@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use http_body_util::Either;
 use hyper::{
-    Request, Response,
+    Request, Response, Version,
     body::Incoming,
     header::{HOST, HeaderValue},
 };
@@ -24,6 +24,7 @@ pub(super) async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let id = inner.request_ids.of(request.headers());
+    let is_http1 = request.version() < Version::HTTP_2;
     let refused = request.extensions_mut().remove::<Fault>();
     let mut response = if let Some(fault) = refused {
         refuse(&inner, fault)
@@ -36,6 +37,10 @@ pub(super) async fn answer(
         other.oneshot(request).await?.map(Either::Right)
     };
     answer::set_request_id(&mut response, &id);
+    if is_http1 && inner.is_draining() {
+        // The caller's next request belongs to whoever serves then.
+        answer::set_last(&mut response);
+    }
     Ok(response)
 }
 

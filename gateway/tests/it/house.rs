@@ -103,6 +103,11 @@ impl House {
         self.serving.await.unwrap().unwrap();
     }
 
+    /// Waits until its drain, begun before, is over.
+    pub(crate) async fn until_closed(&mut self) {
+        (&mut self.serving).await.unwrap().unwrap();
+    }
+
     pub(crate) fn begin_close(&mut self) {
         let _ = self.stop.take().unwrap().send(());
     }

@@ -7,6 +7,7 @@ mod answers;
 mod callers;
 mod descriptors;
 mod double;
+mod endings;
 mod faults;
 mod framing;
 mod gate;
