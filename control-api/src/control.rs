@@ -124,7 +124,8 @@ impl ControlApi {
         self.app.dir.root().join(PUBLICATION_SOCKET)
     }
 
-    /// Builds, launches and publishes until `shutdown` resolves, then ends as it says.
+    /// Builds, launches and publishes until `shutdown` resolves, then ends as it says and gives up the data directory:
+    /// from then on this value answers nothing, and another process may open the directory.
     pub async fn run(&self, shutdown: impl Future<Output = AtShutdown>) -> Result<(), RunError> {
         let path = self.publication_socket();
         let listener =
@@ -154,6 +155,8 @@ impl ControlApi {
         }
         let _ = std::fs::remove_file(&path);
         self.app.store.close().await;
+        // Requests that still hold these parts must not keep a successor waiting.
+        self.app.dir.release();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use millgate_contract::limits;
@@ -103,11 +104,11 @@ pub enum OpenError {
     },
 }
 
-/// A locked data directory. The lock ends with the value.
+/// A locked data directory. The lock ends with the value, or before it by [`DataDir::release`].
 #[derive(Debug)]
 pub(crate) struct DataDir {
     root: PathBuf,
-    _lock: Flock<File>,
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 impl DataDir {
@@ -148,9 +149,14 @@ impl DataDir {
             make_dir(&root.join(name), mode)?;
             set_mode(&root.join(name), mode)?;
         }
-        let dir = Self { root, _lock: lock };
+        let dir = Self { root, lock: Mutex::new(Some(lock)) };
         dir.clear_uploads();
         Ok(dir)
+    }
+
+    /// Lets another process have the directory. What is asked of this value afterwards is at most where things are.
+    pub(crate) fn release(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     pub(crate) fn root(&self) -> &Path {
