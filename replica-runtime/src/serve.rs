@@ -61,7 +61,16 @@ impl<'a> Server<'a> {
     ) -> Result<Self, Errno> {
         let poll = Poll::new()?;
         poll.add(&desk.wake, WAKE, libc::EPOLLIN)?;
-        Ok(Self { py, runner, desk, poll, connections: Vec::new(), policy, leave: None, on_first_answer: None })
+        Ok(Self {
+            py,
+            runner,
+            desk,
+            poll,
+            connections: Vec::new(),
+            policy,
+            leave: None,
+            on_first_answer: None,
+        })
     }
 
     /// Serves until it is time to leave. The listener is closed then.
