@@ -19,5 +19,7 @@ pub(crate) const RUNTIME: &str = "MILLGATE_RUNTIME";
 pub(crate) const PYTHON: &str = "MILLGATE_PYTHON";
 /// Seconds a function may run where its model says nothing else; the name existing installations use.
 pub(crate) const REQUEST_TIMEOUT_SECONDS: &str = "MODEL_REQUEST_TIMEOUT_SECONDS";
+/// Set by a server for the program that takes over from it: standard input is the socket they talk over.
+pub(crate) const HANDOVER: &str = "MILLGATE_HANDOVER";
 /// Set to anything: no colours (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";

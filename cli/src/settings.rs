@@ -1,6 +1,8 @@
 //! Settings of the server roles: flags over environment over file over defaults, read once and checked before
 //! anything listens.
 
+mod admission;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -14,6 +16,8 @@ use crate::{
     env_vars,
     failure::{Context, Failure},
 };
+pub(crate) use admission::Admission;
+use admission::AdmissionFile;
 
 /// What a server role runs by.
 #[derive(Debug, Clone)]
@@ -28,6 +32,10 @@ pub(crate) struct Settings {
     /// From the start of a replica's process to ready.
     pub(crate) start_timeout_ms: u64,
     pub(crate) replicas_ceiling: u16,
+    /// Who may call, and how often.
+    pub(crate) admission: Admission,
+    /// For which connections are still accepted at the end, `/ready` saying no already.
+    pub(crate) unready_ms: u64,
 }
 
 /// The file: every key optional, none unknown.
@@ -43,6 +51,9 @@ struct File {
     request_timeout_s: Option<u64>,
     start_timeout_s: Option<u64>,
     replicas_ceiling: Option<u16>,
+    #[serde(default)]
+    admission: AdmissionFile,
+    unready_s: Option<u64>,
 }
 
 impl Settings {
@@ -76,6 +87,8 @@ impl Settings {
                 .start_timeout_s
                 .map_or(limits::START_TIMEOUT_MS_DEFAULT, |s| s.max(1).saturating_mul(1_000)),
             replicas_ceiling,
+            admission: file.admission.check()?,
+            unready_ms: file.unready_s.unwrap_or(0).saturating_mul(1_000),
         })
     }
 }

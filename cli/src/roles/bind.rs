@@ -1,11 +1,49 @@
-//! Listening addresses, with an error a person can act on.
+//! Listening sockets: a predecessor's, a service manager's, or bound here, with an error a person can act on.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net, net::SocketAddr, time::Duration};
 
+use listenfd::ListenFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{net::TcpListener, time::Instant};
 
-use crate::failure::{Context, Failure};
+use super::handover::{Inherited, Predecessor};
+use crate::{
+    failure::{Context, Failure},
+    settings::Settings,
+};
+
+/// What a gateway listens at.
+pub(crate) struct Sockets {
+    pub(crate) calls: TcpListener,
+    pub(crate) admin: TcpListener,
+    /// The program that is taken over from, if they are its.
+    pub(crate) predecessor: Option<Predecessor>,
+}
+
+/// The sockets of a gateway: a predecessor's; else those that a service manager opened (`LISTEN_FDS`: first calls, then
+/// admin); else bound as the settings say.
+pub(crate) async fn sockets(settings: &Settings) -> Result<Sockets, Failure> {
+    if let Some(Inherited { predecessor, calls, admin }) = Predecessor::meet()? {
+        let predecessor = Some(predecessor);
+        return Ok(Sockets { calls: adopt(calls)?, admin: adopt(admin)?, predecessor });
+    }
+    let mut activated = ListenFd::from_env();
+    let mut next = |at| activated.take_tcp_listener(at).ok().flatten();
+    let calls = match next(0) {
+        Some(listener) => adopt(listener)?,
+        None => listen(settings.listen, "--listen").await?,
+    };
+    let admin = match next(1) {
+        Some(listener) => adopt(listener)?,
+        None => listen(settings.admin_listen, "--admin-listen").await?,
+    };
+    Ok(Sockets { calls, admin, predecessor: None })
+}
+
+fn adopt(listener: net::TcpListener) -> Result<TcpListener, Failure> {
+    let adopted = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    adopted.context("cannot use the listening socket that was handed over")
+}
 
 /// How long a killed server may hold its port while it dies: one started at once after it must not fail on that.
 const PORT_HELD_MAX: Duration = Duration::from_secs(2);

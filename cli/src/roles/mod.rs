@@ -4,16 +4,28 @@
 //! apart, so that nothing works in one arrangement only.
 
 pub(crate) mod bind;
-mod fallback;
+mod handover;
+mod office;
+mod serve;
 pub(crate) mod signals;
 pub(crate) mod telemetry;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use millgate_contract::publication::PUBLICATION_SOCKET;
-use millgate_control_api::{AtShutdown, ControlApi, ControlConfig};
+use millgate_control_api::{AtShutdown, ControlApi, ControlConfig, OpenError};
 use millgate_gateway::{CorsOrigins, Gateway, GatewayConfig};
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    signal::unix::Signal,
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     args::Role,
@@ -21,53 +33,18 @@ use crate::{
     programs::Programs,
     settings::Settings,
 };
+use bind::Sockets;
+use handover::{Estate, Predecessor, Successor};
+pub(crate) use serve::serve;
 
 /// A gateway's last good snapshot, in the data directory.
 const SNAPSHOT_FILE: &str = "routes.sealed";
-
-/// `millgate serve`.
-pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
-    let settings = Settings::read(role)?;
-    let programs = Programs::find()?;
-    telemetry::start();
-    bind::raise_descriptor_limit();
-    runtime()?.block_on(async {
-        let listener = bind::listen(settings.listen, "--listen").await?;
-        let admin = bind::listen(settings.admin_listen, "--admin-listen").await?;
-        let address = bind::address_of(&listener)?;
-        let control = open_control(&settings, &programs, address).await?;
-        let gateway = Gateway::new(gateway_config(&settings, "serve"));
-
-        let stop = signals::watch()?;
-        let (callers_are_answered, answered) = oneshot::channel::<()>();
-        let running = tokio::spawn({
-            let control = control.clone();
-            let at_end = async move {
-                let _ = answered.await;
-                AtShutdown::StopReplicas
-            };
-            async move { control.run(at_end).await }
-        });
-        let following = tokio::spawn({
-            let (gateway, socket) = (gateway.clone(), settings.data_dir.join(PUBLICATION_SOCKET));
-            async move { gateway.follow(socket).await }
-        });
-        let administering = tokio::spawn({
-            let gateway = gateway.clone();
-            async move { gateway.serve_admin(admin, std::future::pending()).await }
-        });
-        println!("millgate serves http://{address} (data in {})", settings.data_dir.display());
-        let served = gateway.serve(listener, fallback::of(control.router()), stopped(stop)).await;
-
-        // Only now may the replicas go.
-        drop(callers_are_answered);
-        let ran = running.await.context("the control API ended by itself")?;
-        following.abort();
-        administering.abort();
-        served.context("the gateway ended")?;
-        ran.context("the control API ended")
-    })
-}
+/// How long a successor waits for a route snapshot.
+const ROUTES_WAIT: Duration = Duration::from_secs(30);
+/// How long it then waits for replicas of every deployment: some may have none to connect to.
+const REPLICAS_WAIT: Duration = Duration::from_secs(3);
+/// How often it looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// `millgate gateway`.
 pub(crate) fn gateway(role: &Role) -> Result<(), Failure> {
@@ -75,23 +52,23 @@ pub(crate) fn gateway(role: &Role) -> Result<(), Failure> {
     telemetry::start();
     bind::raise_descriptor_limit();
     runtime()?.block_on(async {
-        let listener = bind::listen(settings.listen, "--listen").await?;
-        let admin = bind::listen(settings.admin_listen, "--admin-listen").await?;
-        let address = bind::address_of(&listener)?;
+        let Sockets { calls, admin, predecessor } = bind::sockets(&settings).await?;
+        let address = bind::address_of(&calls)?;
+        let estate = Estate::of(&calls, &admin)?;
         let gateway = Gateway::new(gateway_config(&settings, "gateway"));
-        let stop = signals::watch()?;
-        let following = tokio::spawn({
-            let (gateway, socket) = (gateway.clone(), settings.data_dir.join(PUBLICATION_SOCKET));
-            async move { gateway.follow(socket).await }
-        });
-        let administering = tokio::spawn({
-            let gateway = gateway.clone();
-            async move { gateway.serve_admin(admin, std::future::pending()).await }
-        });
-        println!("millgate gateway serves http://{address}");
-        let served = gateway.serve(listener, millgate_gateway::no_fallback(), stopped(stop)).await;
-        following.abort();
-        administering.abort();
+        let asked = Asked { stop: signals::watch()?, upgrades: signals::upgrades()? };
+        let tasks = GatewayTasks::start(&gateway, &settings, admin);
+        succeed(&gateway, predecessor.as_ref()).await?;
+        announce(&format!("millgate gateway serves http://{address}"));
+        let ending = asked.ending(&gateway, estate);
+        let shutdown = async {
+            // There is nothing else here that a successor waits for.
+            if let Ending::Succeeded(successor) = ending.await {
+                successor.release().await;
+            }
+        };
+        let served = gateway.serve(calls, millgate_gateway::no_fallback(), shutdown).await;
+        drop(tasks);
         served.context("the gateway ended")
     })
 }
@@ -104,7 +81,7 @@ pub(crate) fn control(role: &Role) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let listener = bind::listen(settings.listen, "--listen").await?;
         let address = bind::address_of(&listener)?;
-        let control = open_control(&settings, &programs, address).await?;
+        let control = open_control(control_config(&settings, &programs, address)?).await?;
         let stop = signals::watch()?;
         let running = tokio::spawn({
             let (control, stop) = (control.clone(), stop.clone());
@@ -114,7 +91,10 @@ pub(crate) fn control(role: &Role) -> Result<(), Failure> {
             };
             async move { control.run(at_end).await }
         });
-        println!("millgate control serves http://{address} (data in {})", settings.data_dir.display());
+        announce(&format!(
+            "millgate control serves http://{address} (data in {})",
+            settings.data_dir.display()
+        ));
         axum::serve(listener, control.router())
             .with_graceful_shutdown(stopped(stop))
             .await
@@ -123,21 +103,118 @@ pub(crate) fn control(role: &Role) -> Result<(), Failure> {
     })
 }
 
+/// What runs beside a gateway. Dropping ends it.
+struct GatewayTasks([JoinHandle<()>; 2]);
+
+impl GatewayTasks {
+    fn start(gateway: &Gateway, settings: &Settings, admin: tokio::net::TcpListener) -> Self {
+        let following = tokio::spawn({
+            let (gateway, socket) = (gateway.clone(), settings.data_dir.join(PUBLICATION_SOCKET));
+            async move { gateway.follow(socket).await }
+        });
+        let administering = tokio::spawn({
+            let gateway = gateway.clone();
+            async move {
+                if let Err(error) = gateway.serve_admin(admin, std::future::pending()).await {
+                    tracing::error!(%error, "the admin listener ended");
+                }
+            }
+        });
+        Self([following, administering])
+    }
+}
+
+impl Drop for GatewayTasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// What a server may be asked for.
+struct Asked {
+    stop: watch::Receiver<bool>,
+    upgrades: Signal,
+}
+
+/// How a server's serving ends.
+enum Ending {
+    /// It was asked to end.
+    Stopped,
+    /// Another process serves in its place.
+    Succeeded(Successor),
+}
+
+impl Asked {
+    /// Resolves when this gateway is to accept no more.
+    async fn ending(mut self, gateway: &Gateway, estate: Estate) -> Ending {
+        loop {
+            tokio::select! {
+                () = stopped(self.stop.clone()) => return Ending::Stopped,
+                _ = self.upgrades.recv() => {}
+            }
+            tracing::info!("handing over to a new process");
+            let started = tokio::select! {
+                () = stopped(self.stop.clone()) => return Ending::Stopped,
+                started = Successor::start(&estate) => started,
+            };
+            match started {
+                Ok(successor) => {
+                    tracing::info!(pid = successor.pid(), "the new process serves");
+                    gateway.succeeded();
+                    return Ending::Succeeded(successor);
+                }
+                Err(error) => tracing::error!(%error, "not handed over; this process goes on"),
+            }
+        }
+    }
+}
+
+/// Becomes ready to take over, and says so. Without a predecessor there is nobody to wait for.
+async fn succeed(gateway: &Gateway, predecessor: Option<&Predecessor>) -> Result<(), Failure> {
+    let Some(predecessor) = predecessor else { return Ok(()) };
+    let routed = async {
+        while gateway.generation() == 0 {
+            sleep(LOOK_INTERVAL).await;
+        }
+    };
+    timeout(ROUTES_WAIT, routed)
+        .await
+        .map_err(|_| Failure::new("no route snapshot came to take over with"))?;
+    let connected = async {
+        while !gateway.is_connected() {
+            sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let _ = timeout(REPLICAS_WAIT, connected).await;
+    predecessor.say_ready()
+}
+
+/// The one line that says where it serves. A successor's may find nobody who reads.
+fn announce(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")
 }
 
-async fn open_control(
+async fn open_control(config: ControlConfig) -> Result<ControlApi, Failure> {
+    ControlApi::open(config).await.map_err(|error: OpenError| Failure::new(error.to_string()))
+}
+
+fn control_config(
     settings: &Settings,
     programs: &Programs,
     address: SocketAddr,
-) -> Result<ControlApi, Failure> {
+) -> Result<ControlConfig, Failure> {
     let public = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
     let (scheme, domain) = public.split_once("://").ok_or_else(|| {
         Failure::usage(format!("`public_url` is `{public}`"))
             .hint("give it as in `https://models.example.org`")
     })?;
-    let config = ControlConfig {
+    Ok(ControlConfig {
         scheme: scheme.to_owned(),
         millgate_program: programs.millgate.clone(),
         runtime_program: programs.runtime.clone(),
@@ -147,8 +224,7 @@ async fn open_control(
         replicas_ceiling: settings.replicas_ceiling,
         build_environment: ControlConfig::installer_variables(std::env::vars()),
         ..ControlConfig::new(&settings.data_dir, domain.trim_end_matches('/'))
-    };
-    ControlApi::open(config).await.map_err(|error| Failure::new(error.to_string()))
+    })
 }
 
 fn gateway_config(settings: &Settings, role: &str) -> GatewayConfig {
@@ -157,13 +233,15 @@ fn gateway_config(settings: &Settings, role: &str) -> GatewayConfig {
         [any] if any == "*" => CorsOrigins::Anywhere,
         listed => CorsOrigins::Listed(listed.to_vec()),
     };
-    GatewayConfig {
+    let config = GatewayConfig {
         // New in each process, so that a replica can tell this one from the one before.
         name: format!("{role}-{}", uuid::Uuid::new_v4()),
         snapshot_file: Some(PathBuf::from(&settings.data_dir).join(SNAPSHOT_FILE)),
         cors_origins,
+        unready_ms: settings.unready_ms,
         ..GatewayConfig::default()
-    }
+    };
+    settings.admission.apply(config)
 }
 
 /// Resolves when the program is asked to end.

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM ask a server to end; a second one ends it at once.
+//! SIGINT and SIGTERM ask a server to end; a second one ends it at once. SIGUSR2 asks it to hand over.
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -20,6 +20,11 @@ pub(crate) fn watch() -> Result<watch::Receiver<bool>, Failure> {
         std::process::exit(130);
     });
     Ok(receiver)
+}
+
+/// SIGUSR2.
+pub(crate) fn upgrades() -> Result<Signal, Failure> {
+    signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")
 }
 
 async fn next(interrupt: &mut Signal, terminate: &mut Signal) {

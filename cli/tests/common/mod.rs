@@ -41,7 +41,13 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it and waits for its one line.
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        command.stderr(Stdio::inherit());
+        Self::start_with_stderr(command)
+    }
+
+    /// The same, standard error going where the command says.
+    pub(crate) fn start_with_stderr(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line

@@ -1,0 +1,169 @@
+//! The control API as what a gateway gives every request that is not a model call. In an upgrade it comes later than the
+//! gateway and goes earlier: a request that is too early waits, one that is too late is told to come again.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{
+        StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use http_body_util::BodyExt;
+use hyper::{Request, body::Incoming};
+use millgate_gateway::Fallback;
+use serde_json::json;
+use tokio::{sync::watch, time::timeout};
+use tower::{ServiceExt, util::BoxCloneSyncService};
+
+/// How long a request waits for the control API to come.
+const COMING_WAIT: Duration = Duration::from_secs(30);
+/// How long requests that are underway are given when it goes.
+const GOING_WAIT: Duration = Duration::from_secs(10);
+
+/// Where the control API is to be found.
+#[derive(Clone)]
+pub(crate) struct Office {
+    presence: Arc<watch::Sender<Presence>>,
+    /// Requests that it is answering.
+    underway: Arc<watch::Sender<usize>>,
+}
+
+#[derive(Clone)]
+enum Presence {
+    Coming,
+    Here(Router),
+    Gone,
+}
+
+impl Office {
+    pub(crate) fn new() -> Self {
+        Self {
+            presence: Arc::new(watch::Sender::new(Presence::Coming)),
+            underway: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// The control API is here.
+    pub(crate) fn open(&self, router: Router) {
+        self.presence.send_replace(Presence::Here(router));
+    }
+
+    /// It takes no more requests; returns when those underway are answered, or have taken too long.
+    pub(crate) async fn close(&self) {
+        self.presence.send_replace(Presence::Gone);
+        let mut underway = self.underway.subscribe();
+        let _ = timeout(GOING_WAIT, underway.wait_for(|requests| *requests == 0)).await;
+    }
+
+    /// As a gateway's fallback.
+    pub(crate) fn fallback(&self) -> Fallback {
+        let office = self.clone();
+        BoxCloneSyncService::new(tower::service_fn(move |request: Request<Incoming>| {
+            let office = office.clone();
+            async move {
+                let response = office.answer(request.map(Body::new)).await;
+                Ok::<_, Infallible>(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            }
+        }))
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response {
+        let mut presence = self.presence.subscribe();
+        let there = presence.wait_for(|presence| !matches!(presence, Presence::Coming));
+        // Counted before it is known whether it is here, so that whoever closes sees every request that found it open.
+        let _underway = Underway::begin(&self.underway);
+        let found = timeout(COMING_WAIT, there).await.map(|found| found.map(|presence| presence.clone()));
+        match found {
+            Ok(Ok(Presence::Here(router))) => match router.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            _ => unavailable(),
+        }
+    }
+}
+
+/// One request that is being answered.
+struct Underway<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Underway<'a> {
+    fn begin(requests: &'a watch::Sender<usize>) -> Self {
+        requests.send_modify(|requests| *requests += 1);
+        Self(requests)
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| *requests -= 1);
+    }
+}
+
+fn unavailable() -> Response {
+    let message = "the control API is changing over to another process; try again";
+    // 14 is gRPC's UNAVAILABLE.
+    let body = json!({ "error": message, "code": 14, "message": message, "details": [] });
+    let headers = [(RETRY_AFTER, "1"), (CONTENT_TYPE, "application/json")];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+
+    fn request() -> Request<Body> {
+        Request::builder().uri("/x").body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_too_early_waits_and_one_that_is_too_late_is_503() {
+        let office = Office::new();
+        let early = tokio::spawn({
+            let office = office.clone();
+            async move { office.answer(request()).await.status() }
+        });
+        tokio::task::yield_now().await;
+        office.open(Router::new().route("/x", get(|| async { "here" })));
+        assert_eq!(early.await.unwrap(), StatusCode::OK);
+        office.close().await;
+        let late = office.answer(request()).await;
+        assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(late.headers()[RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_what_is_underway() {
+        let office = Office::new();
+        let (finish, finished) = watch::channel(false);
+        let slow = move || {
+            let mut finished = finished.clone();
+            async move {
+                let _ = finished.wait_for(|finished| *finished).await;
+                "done"
+            }
+        };
+        office.open(Router::new().route("/x", get(slow)));
+        let answering = tokio::spawn({
+            let office = office.clone();
+            async move { office.answer(request()).await.status() }
+        });
+        while *office.underway.borrow() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let closing = tokio::spawn({
+            let office = office.clone();
+            async move { office.close().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!closing.is_finished());
+        finish.send(true).unwrap();
+        assert_eq!(answering.await.unwrap(), StatusCode::OK);
+        closing.await.unwrap();
+    }
+}

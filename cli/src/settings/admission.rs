@@ -1,0 +1,111 @@
+//! Who may call, and how often: the part of the settings that gateways run by.
+
+use std::path::PathBuf;
+
+use millgate_contract::rate::Rate;
+use millgate_gateway::{GatewayConfig, OpenIdConfig};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// The claim that names the user where the file says nothing.
+const USER_CLAIM: &str = "preferred_username";
+
+/// What the file says of it. Rates are `600/60s`: calls, and the seconds they are counted in.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdmissionFile {
+    key_rate: Option<String>,
+    model_rate: Option<String>,
+    failed_authentication_rate: Option<String>,
+    openid: Option<OpenIdFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenIdFile {
+    issuer: String,
+    audience: String,
+    key_set_file: PathBuf,
+    user_claim: Option<String>,
+}
+
+/// What gateways run by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Admission {
+    key_rate: Option<Rate>,
+    model_rate: Option<Rate>,
+    failed_authentication_rate: Option<Rate>,
+    openid: Option<OpenIdConfig>,
+}
+
+impl AdmissionFile {
+    /// Checks everything that can be wrong, the issuer's keys included.
+    pub(super) fn check(self) -> Result<Admission, Failure> {
+        let openid = self.openid.map(|file| OpenIdConfig {
+            issuer: file.issuer,
+            audience: file.audience,
+            key_set_file: file.key_set_file,
+            user_claim: file.user_claim.unwrap_or_else(|| USER_CLAIM.to_owned()),
+        });
+        if let Some(openid) = &openid {
+            openid.check().map_err(|error| {
+                Failure::usage(error.to_string())
+                    .hint("`key_set_file` is the issuer's `jwks_uri`, fetched into a file")
+            })?;
+        }
+        Ok(Admission {
+            key_rate: rate("key_rate", self.key_rate)?,
+            model_rate: rate("model_rate", self.model_rate)?,
+            failed_authentication_rate: rate("failed_authentication_rate", self.failed_authentication_rate)?,
+            openid,
+        })
+    }
+}
+
+impl Admission {
+    /// A gateway's configuration with these.
+    pub(crate) fn apply(&self, config: GatewayConfig) -> GatewayConfig {
+        GatewayConfig {
+            key_rate: self.key_rate.or(config.key_rate),
+            model_rate: self.model_rate.or(config.model_rate),
+            failed_authentication_rate: self.failed_authentication_rate.or(config.failed_authentication_rate),
+            openid: self.openid.clone().or(config.openid),
+            ..config
+        }
+    }
+}
+
+fn rate(name: &str, text: Option<String>) -> Result<Option<Rate>, Failure> {
+    let parsed = text.map(|text| text.parse::<Rate>()).transpose();
+    parsed.map_err(|error| {
+        Failure::usage(format!("`{name}`: {error}")).hint("leave it out where nothing is to be bounded")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Admission, Failure> {
+        toml::from_str::<AdmissionFile>(text).unwrap().check()
+    }
+
+    #[test]
+    fn rates_are_read_and_what_is_left_out_stays_the_gateway_s() {
+        let admission = read("key_rate = '600/60s'").unwrap();
+        let config = admission.apply(GatewayConfig::default());
+        assert_eq!(config.key_rate.map(|rate| rate.to_string()).as_deref(), Some("600/60s"));
+        assert_eq!(config.model_rate, None);
+        assert_eq!(config.failed_authentication_rate, GatewayConfig::default().failed_authentication_rate);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_a_hint() {
+        let said = read("model_rate = 'fast'").unwrap_err().to_string();
+        assert!(said.contains("`model_rate`: `fast`") && said.contains("hint:"), "{said}");
+        let openid = "[openid]\nissuer = 'https://id'\naudience = 'm'\nkey_set_file = '/nowhere/jwks.json'\n";
+        let said = read(openid).unwrap_err().to_string();
+        assert!(said.contains("/nowhere/jwks.json") && said.contains("hint:"), "{said}");
+    }
+}
