@@ -140,6 +140,21 @@ fn a_stopped_model_serves_again_when_it_is_restarted() {
 }
 
 #[test]
+fn what_serves_is_scaled_and_stopped_although_a_later_deploy_failed() {
+    let server = Server::start();
+    deploy(&server, "one", &[]);
+    let access_key = server.access_key("which");
+    let folder = server.project("which", &[("which.py", "import no_such_module\n")]);
+    server.fails(1, &["deploy", &format!("{}:which", folder.join("which.py").display())]);
+
+    server.ok(&["scale", "which", "2"]);
+    assert_eq!(answer(&server, &access_key), serde_json::json!(["one", null]));
+    server.fails(1, &["deploy", &format!("{}:which", folder.join("which.py").display())]);
+    server.ok(&["stop", "which"]);
+    assert_eq!(server.call(&access_key, "{}").status, 503);
+}
+
+#[test]
 fn a_new_access_key_calls_the_model_and_the_old_one_does_not() {
     let server = Server::start();
     deploy(&server, "one", &[]);

@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::lookup::{self, Found, text};
+use super::{
+    lookup::{self, Found, text},
+    rollout::wait_for,
+};
 use crate::{
     args::{Deploy, Global},
     client::Client,
@@ -144,27 +147,9 @@ fn follow_build(client: &Client, build_path: &str, steps: &mut Steps) -> Result<
 
 fn follow_deployment(client: &Client, build_path: &str, steps: &mut Steps) -> Result<Value, Failure> {
     let path = format!("{build_path}/deployments");
-    loop {
-        let Some(deployment) = client.list(&path, "model_deployments", None)?.pop() else {
-            return Err(Failure::new("the build is done but was not deployed"));
-        };
-        match text(&deployment["status"]) {
-            "deployed" => {
-                let replicas = &deployment["replicas"];
-                steps.done("replicas", &format!("{replicas} of {replicas} ready"));
-                return Ok(deployment);
-            }
-            "failed" | "stopped" | "stopping" => {
-                return Err(Failure::new(format!(
-                    "the deployment is {}: {}",
-                    text(&deployment["status"]),
-                    text(&deployment["failure_reason"])
-                ))
-                .hint("`millgate logs` shows what it printed; what was deployed before goes on serving"));
-            }
-            _ => super::pause(),
-        }
-    }
+    let deployment = client.list(&path, "model_deployments", None)?.pop();
+    let deployment = deployment.ok_or_else(|| Failure::new("the build is done but was not deployed"))?;
+    wait_for(client, &format!("{path}/{}", text(&deployment["id"])), steps)
 }
 
 /// A `curl` to paste, with the key read from where this program reads it.

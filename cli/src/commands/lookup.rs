@@ -51,9 +51,26 @@ impl Found {
         if deployment.is_null() {
             return Ok(None);
         }
-        let (build, id) = (text(&deployment["build_id"]), text(&deployment["id"]));
-        let path = format!("{}/builds/{build}/deployments/{id}", self.path);
+        let path = self.path_of(&deployment);
         Ok(Some((deployment, path)))
+    }
+
+    /// The deployment that serves; where none does, the newest, which may have failed or been stopped.
+    pub(crate) fn serving(&self, client: &Client) -> Result<(Value, String), Failure> {
+        let serving = self.deployments(client)?.into_iter().rfind(|d| text(&d["status"]) == "deployed");
+        match serving {
+            Some(deployment) => {
+                let path = self.path_of(&deployment);
+                Ok((deployment, path))
+            }
+            None => self.deployment(client),
+        }
+    }
+
+    /// The path of a deployment of this model.
+    pub(crate) fn path_of(&self, deployment: &Value) -> String {
+        let (build, id) = (text(&deployment["build_id"]), text(&deployment["id"]));
+        format!("{}/builds/{build}/deployments/{id}", self.path)
     }
 
     /// The newest deployment, or a failure that says there is none.

@@ -8,13 +8,13 @@ use super::{
     lookup::{self, text},
     rollout::wait_for,
 };
-use crate::{args::Global, client::Client, failure::Failure};
+use crate::{args::Global, client::Client, failure::Failure, terminal::Steps};
 
-/// Restarts the newest deployment and waits until all its replicas are new ones.
+/// Restarts the deployment that serves, or else the newest, and waits until all its replicas are new ones.
 pub(crate) fn restart(global: &Global, name: &str) -> Result<(), Failure> {
     let client = Client::open(global)?;
     let found = lookup::model(&client, name)?;
-    let (before, path) = found.deployment(&client)?;
+    let (before, path) = found.serving(&client)?;
     let replicas = format!("{path}/replicas");
     let old = starts(&client.get(&replicas)?);
     client.post(&format!("{path}:restart"), &json!({}))?;
@@ -34,7 +34,7 @@ pub(crate) fn restart(global: &Global, name: &str) -> Result<(), Failure> {
             super::pause();
         }
     }
-    let deployment = wait_for(&client, &path)?;
+    let deployment = wait_for(&client, &path, &mut Steps::new())?;
     if global.json {
         println!("{deployment}");
     } else {

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) fn rollback(global: &Global, args: &Rollback) -> Result<(), Failure> {
     let client = Client::open(global)?;
     let found = lookup::model(&client, &args.model)?;
-    let (current, _) = found.deployment(&client)?;
+    let (current, _) = found.serving(&client)?;
     let builds = found.builds(&client)?;
     let history = found.deployments(&client)?;
     let build = match args.build {

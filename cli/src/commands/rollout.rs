@@ -1,5 +1,5 @@
-//! A new deployment beside the one that serves, followed until it serves: what `rollback` and `scale` share. The old one
-//! answers until the new one is ready, and goes on doing so when that fails.
+//! A new deployment beside the one that serves, followed until it serves: what `deploy`, `rollback`, `scale` and
+//! `restart` share. The old one answers until the new one is ready, and goes on doing so when that fails.
 
 use serde_json::{Value, json};
 
@@ -34,12 +34,11 @@ pub(super) fn roll_out(client: &Client, found: &Found, plan: &Plan) -> Result<Va
     });
     let path = format!("{}/builds/{}/deployments", found.path, plan.build);
     let deployment = client.post(&path, &body)?;
-    wait_for(client, &format!("{path}/{}", text(&deployment["id"])))
+    wait_for(client, &format!("{path}/{}", text(&deployment["id"])), &mut Steps::new())
 }
 
 /// Waits until a deployment serves; fails when it will not.
-pub(super) fn wait_for(client: &Client, path: &str) -> Result<Value, Failure> {
-    let mut steps = Steps::new();
+pub(super) fn wait_for(client: &Client, path: &str, steps: &mut Steps) -> Result<Value, Failure> {
     loop {
         let deployment = client.get(path)?;
         match text(&deployment["status"]) {

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn scale(global: &Global, args: &Scale) -> Result<(), Failure> {
     let client = Client::open(global)?;
     let found = lookup::model(&client, &args.model)?;
-    let (current, _) = found.deployment(&client)?;
+    let (current, _) = found.serving(&client)?;
     let plan = Plan {
         build: text(&current["build_id"]),
         amounts: &current,
