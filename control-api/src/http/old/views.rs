@@ -73,23 +73,13 @@ impl<'a> View<'a> {
             "creator": { "username": model.creator },
             "createdAt": rfc3339(model.created_us),
             "updatedAt": rfc3339(model.updated_us),
-            "project": self.project(project),
+            "project": shown_project(project),
             "defaultResources": {
                 "cpuMillicores": cpu_millicores, "memoryMb": memory_mb, "nvidiaGPUs": nvidia_gpus,
             },
             "defaultReplicationPolicy": { "type": "fixed", "numReplicas": replicas },
             "latestModelBuild": build,
             "latestModelDeployment": deployment,
-        })
-    }
-
-    fn project(&self, project: &Project) -> Value {
-        json!({
-            "id": project.number,
-            "publicIdentifier": project.id,
-            "name": project.name,
-            "slug": format!("{}/{}", project.owner, slug(&project.name)),
-            "owner": { "username": project.owner },
         })
     }
 
@@ -150,4 +140,14 @@ impl<'a> View<'a> {
             "stoppedAt": rfc3339(deployment.stopped_us),
         })
     }
+}
+
+fn shown_project(project: &Project) -> Value {
+    json!({
+        "id": project.number,
+        "publicIdentifier": project.id,
+        "name": project.name,
+        "slug": format!("{}/{}", project.owner, slug(&project.name)),
+        "owner": { "username": project.owner },
+    })
 }
