@@ -63,7 +63,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "libraries",
-        what: "numpy, scikit-learn and lightgbm from the package index: forked, and right in three replicas at once",
+        what: "numpy, scikit-learn and lightgbm from the package index: forked where that is safe, right in three replicas at once",
         seconds: 5,
         run: |time| Box::pin(libraries::run(time)),
     },
