@@ -30,7 +30,7 @@ count() {
 
 check "format" cargo fmt --all --check
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+check "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 check "licences, bans, sources" cargo deny check bans licenses sources
 check "Prometheus configuration" promtool check config deploy/prometheus/prometheus.yml
 check "alert rules" promtool test rules deploy/prometheus/millgate.rules.test.yml

@@ -40,7 +40,7 @@ pub(crate) enum Fault {
 pub(crate) type Outcome<T> = Result<T, Fault>;
 
 impl Fault {
-    /// "there is no <kind> `<id>`".
+    /// "there is no KIND `ID`".
     pub(crate) fn missing(kind: &str, id: &str) -> Self {
         Self::NotFound(format!("there is no {kind} `{id}`"))
     }
