@@ -29,7 +29,7 @@ pub(crate) async fn run(time: Duration) -> Figures {
     family.sort_unstable();
     family.dedup();
     let python: Vec<i32> = family.iter().copied().filter(|pid| !supervisor.contains(pid)).collect();
-    figures.must_be("replicas and template", python.len(), REPLICAS + 1);
+    figures.must_be("replicas, template and spare", python.len(), REPLICAS + 2);
     let total: u64 = python.iter().map(|pid| processes::pss_bytes(*pid)).sum();
     let largest = python.iter().map(|pid| processes::rss_bytes(*pid)).max().unwrap_or(1);
     figures.show("proportional memory of all", mb(total));
