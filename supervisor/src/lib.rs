@@ -13,7 +13,7 @@
 //! | [`sandbox`] | what user code may see and do, made before its first instruction |
 //! | [`cgroup`] | what it may use, and how a tree of processes is killed |
 //! | [`logs`] | what it prints, bounded |
-//! | [`build_step`] | one step of a build, in the same sandbox |
+//! | `build_step` | one step of a build, in the same sandbox |
 //!
 //! Everything but [`supervise`] and [`build_step()`] is private. Both must be called before the program has started
 //! threads: they fork.

@@ -1,7 +1,7 @@
 //! The part of the plan about how replicas are started: forked from a template, or each afresh. It begins with the
 //! model's wish; where that is `auto`, forking goes on until a sign speaks against it, and is not tried again.
 //!
-//! While replicas are started afresh there is no template. The current [`TemplateId`] is then a number without a
+//! While replicas are started afresh there is no template. The current `TemplateId` is then a number without a
 //! process, which tells replicas from those of before a restart.
 
 use millgate_contract::{
