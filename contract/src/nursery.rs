@@ -9,7 +9,7 @@
 //!            ForkSpare{replica} + 3 descriptors ──────▶ template    [channel, stdout, stderr]: a replica without a slot
 //! template   Forked{replica, pid} ────────────────────▶ supervisor  (pid in the template's PID namespace)
 //! replica    Here + SCM_CREDENTIALS, on its channel ──▶ supervisor  pidfd, cgroup
-//! supervisor one byte `g` ────────────────────────────▶ replica     placed: restrict yourself, set up, run the example
+//! supervisor one byte `g` ────────────────────────────▶ replica     placed: set up, run the example
 //! spare      Warm{example_response} ──────────────────▶ supervisor  set up; waits until a slot has lost its replica
 //! supervisor Serve{slot} + 1 descriptor | Leave ──────▶ spare       [listener]
 //! replica    Ready | Failed ──────────────────────────▶ supervisor
