@@ -18,6 +18,8 @@ def predict(args):
     return sum(held[:1000])
 ";
 const REPLICAS: usize = 9;
+const EXCEPTIONS_ALONE: usize = 50;
+const EXCEPTIONS_AT_ONCE: u32 = 200;
 
 pub(crate) async fn run(time: Duration) -> Figures {
     let mut figures = Figures::default();
@@ -40,32 +42,64 @@ pub(crate) async fn run(time: Duration) -> Figures {
     let good = request(&model.host, "/model", &model.api_key, &model.body("{}"));
     let bad = request(&model.host, "/model", &model.api_key, &model.body(r#"{"fail":true}"#));
     let mut connection = Connection::open(&model.host).await.expect("the server listens");
+
+    // One at a time: the next when every slot is ready again and the spare has had time to be.
+    let mut alone = Vec::new();
+    let mut before = starts(&server);
+    for _ in 0..EXCEPTIONS_ALONE {
+        exchange(&mut connection, &bad, 500).await;
+        let after = loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let after = starts(&server);
+            if after.len() == REPLICAS && after.iter().zip(&before).any(|(new, old)| new.0 > old.0) {
+                break after;
+            }
+        };
+        alone.extend(after.iter().zip(&before).filter(|(new, old)| new.0 > old.0).map(|(new, _)| new.1));
+        before = after;
+    }
+    show(&mut figures, "one at a time", alone);
+
+    // As fast as they are answered: the forks of one template stand in line.
     let begun = Instant::now();
     let mut failures = 0_u32;
-    while begun.elapsed() < time && failures < 200 {
-        let answer = connection.exchange(&bad).await.expect("an answer");
-        assert_eq!(answer.status, 500, "{}", String::from_utf8_lossy(&answer.body));
+    while begun.elapsed() < time && failures < EXCEPTIONS_AT_ONCE {
+        exchange(&mut connection, &bad, 500).await;
+        exchange(&mut connection, &good, 200).await;
         failures += 1;
-        let answer = connection.exchange(&good).await.expect("an answer");
-        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
-        if failures.is_multiple_of(9) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
     }
+    let took = begun.elapsed();
+    figures.show(
+        "without a pause, exceptions/s, each followed by a good call",
+        format!("{:.0}", f64::from(failures) / took.as_secs_f64()),
+    );
     tokio::time::sleep(Duration::from_millis(500)).await;
-    figures.show("exceptions", failures);
-    let shown = server.show("held");
-    let mut ready: Vec<Duration> = shown["replicas"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|r| r["starts"].as_u64() > Some(1))
-        .filter_map(|r| r["ready_after_ms"].as_u64())
-        .map(Duration::from_millis)
-        .collect();
-    ready.sort_unstable();
-    figures.show("slots refilled", ready.len());
-    figures.show("from exception to ready, median", ms(quantile(&ready, 0.5)));
-    figures.show("from exception to ready, worst", ms(quantile(&ready, 1.0)));
+    let burst =
+        starts(&server).into_iter().zip(before).filter(|(new, old)| new.0 > old.0).map(|(new, _)| new.1);
+    show(&mut figures, "without a pause, each slot's last", burst.collect());
     figures
+}
+
+async fn exchange(connection: &mut Connection, call: &[u8], status: u16) {
+    let answer = connection.exchange(call).await.expect("an answer");
+    assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(&answer.body));
+}
+
+/// By slot, of those that are ready: how often it was filled, and how long the last time took.
+fn starts(server: &Server) -> Vec<(u64, Duration)> {
+    let shown = server.show("held");
+    let replicas = shown["replicas"].as_array().cloned().unwrap_or_default();
+    let ready = replicas.iter().filter(|r| r["state"] == "ready");
+    ready
+        .filter_map(|r| Some((r["starts"].as_u64()?, Duration::from_millis(r["ready_after_ms"].as_u64()?))))
+        .collect()
+}
+
+fn show(figures: &mut Figures, what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
+    figures.show(
+        format!("from exception to ready, {what}"),
+        format!("median {}, p99 {} ({} times)", ms(p50), ms(p99), times.len()),
+    );
 }
