@@ -11,6 +11,8 @@ use nix::{
 /// From here on, where the limit of open files allows it, else from [`LOW_MIN`].
 const HIGH_MIN: i32 = 900;
 const LOW_MIN: i32 = 100;
+/// Exit status of a process that has lost the descriptors it waits by.
+const DESCRIPTORS_LOST: i32 = 70;
 
 /// The same open file under a high number, closed on exec; the low number is free again.
 pub(crate) fn out_of_the_way(fd: OwnedFd) -> nix::Result<OwnedFd> {
@@ -87,10 +89,17 @@ impl Poll {
     }
 
     /// What one registration has to tell; `None` when the time is over or a signal came. -1 ms waits without end.
+    ///
+    /// A failure of any other kind ends the process: user code has closed or replaced our descriptors, and a process
+    /// that cannot wait would spin in place of serving. Its supervisor fills the slot anew.
     pub(crate) fn wait(&self, timeout_ms: i32) -> Option<Told> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: `event` has room for the one event asked for.
         let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, timeout_ms) };
+        if count < 0 && Errno::last() != Errno::EINTR {
+            // SAFETY: ends the process without running anything more of it.
+            unsafe { libc::_exit(DESCRIPTORS_LOST) }
+        }
         let ended = (libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
         (count == 1).then_some(Told { token: event.u64, is_ended: event.events & ended != 0 })
     }

@@ -125,6 +125,18 @@ fn what_was_printed_at_import_is_not_printed_again_by_each_replica() {
 }
 
 #[test]
+fn a_function_that_closes_every_descriptor_ends_its_process() {
+    let code = "import os\ndef predict(args):\n    os.closerange(3, 4096)\n    return 1\n";
+    let template = Project::new(code).import();
+    let replica = template.ready();
+    let mut gateway = replica.gateway();
+    let id = gateway.begin("0");
+    gateway.expect_accepted(id);
+    assert_eq!(gateway.receive(), None);
+    replica.expect_end();
+}
+
+#[test]
 fn writing_to_low_descriptors_does_not_reach_a_gateway() {
     let code = "import os\ndef predict(args):\n    hit = 0\n    for fd in range(3, 256):\n        try:\n            os.write(fd, b'junk' * 100)\n            hit += 1\n        except OSError:\n            pass\n    return hit\n";
     let template = Project::new(code).import();
