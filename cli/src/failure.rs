@@ -7,7 +7,7 @@ use std::fmt::Display;
 pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
-    /// What a server said, field by field, for `--json`.
+    /// What the program ends with.
     pub(crate) code: ExitCode,
 }
 
