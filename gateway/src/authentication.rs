@@ -22,7 +22,7 @@ use crate::{
     config::GatewayConfig,
     gateway::Inner,
     keys::{KeyFacts, KeyInvalid, Look},
-    rates::{KeyedLimiter, Limiter, Policy, Standings, network_of},
+    rates::{self, KeyedLimiter, Limiter, Policy, Standings, network_of},
 };
 
 /// What unknown keys may cost.
@@ -38,9 +38,9 @@ pub(crate) struct Doorkeeper {
 
 impl Doorkeeper {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
-        let strangers = config
-            .failed_authentication_rate
-            .map(|rate| KeyedLimiter::new(Policy { name: "authentication", rate }, config.rate_keys_max));
+        let strangers = config.failed_authentication_rate.map(|rate| {
+            KeyedLimiter::new(Policy { name: rates::AUTHENTICATION, rate }, config.rate_keys_max)
+        });
         Self {
             strangers,
             lane: Limiter::new(Policy { name: "verification", rate: config.verification_rate }),
@@ -100,6 +100,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(key.trim()) } else { Err(Refusal::ApiKeyRequired) }
 }
 
-fn now_s() -> u64 {
+/// Unix time in seconds.
+pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

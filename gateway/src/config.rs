@@ -79,6 +79,8 @@ pub struct GatewayConfig {
     pub cancel_grace_ms: u64,
     /// API keys whose signature is remembered as good.
     pub verdicts_max: usize,
+    /// API keys whose calls are counted one by one on the page of figures; the calls of the others are counted together.
+    pub key_series_max: usize,
     /// Where tracked metrics go before the caller is answered; without one they are dropped.
     pub metrics_sink: Option<Arc<dyn MetricsSink>>,
 }
@@ -126,6 +128,7 @@ impl Default for GatewayConfig {
             drain_ms_max: 30_000,
             cancel_grace_ms: 2_000,
             verdicts_max: 10_000,
+            key_series_max: 100,
             metrics_sink: None,
         }
     }

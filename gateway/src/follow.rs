@@ -67,7 +67,10 @@ pub(crate) async fn follow(inner: &Inner, socket: PathBuf) {
             Ok(mut publication) => {
                 tracing::info!(socket = %socket.display(), "following the control API");
                 pause = PAUSE_MIN;
-                publication.run().await
+                inner.metrics.control_connected.set(1);
+                let error = publication.run().await;
+                inner.metrics.control_connected.set(0);
+                error
             }
             Err(error) => error,
         };

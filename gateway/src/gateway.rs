@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -18,15 +19,15 @@ use millgate_contract::{
 use tokio::{net::TcpListener, runtime::Handle, sync::Notify};
 
 use crate::{
-    authentication::Doorkeeper,
+    authentication::{Doorkeeper, now_s},
     config::GatewayConfig,
     follow,
     http::{self, Fallback},
     keys::{KeyFacts, KeyInvalid, Look, PREFIX, Unverified},
     line::Budget,
-    metrics::Metrics,
+    metrics::{Metrics, Phase},
     openid::OpenId,
-    rates::{KeyedLimiter, Policy},
+    rates::{self, KeyedLimiter, Policy},
     request_id::RequestIds,
     routes::{ApplyError, Builder, RouteTable},
     snapshot_file,
@@ -76,13 +77,13 @@ impl Gateway {
     pub fn new(config: GatewayConfig) -> Self {
         let runtime = Handle::current();
         let inner = Arc::new(Inner {
-            metrics: Metrics::new(),
+            metrics: Metrics::new(config.key_series_max),
             tasks: Arc::new(Tasks::new(runtime.clone())),
             request_ids: RequestIds::new(),
             doorkeeper: Doorkeeper::new(&config),
             key_rate: config
                 .key_rate
-                .map(|rate| KeyedLimiter::new(Policy { name: "key", rate }, config.rate_keys_max)),
+                .map(|rate| KeyedLimiter::new(Policy { name: rates::KEY, rate }, config.rate_keys_max)),
             openid: config.openid.clone().map(|of| OpenId::new(of, config.verdicts_max, &runtime)),
             waiting_bytes: Budget::new(config.waiting_bytes_max),
             connected_changed: Arc::new(Notify::new()),
@@ -158,6 +159,7 @@ impl Gateway {
         match restored {
             Ok(None) => {}
             Ok(Some(Ok(_))) => {
+                self.inner.metrics.routed(self.generation(), snapshot_file::kept_at(file));
                 tracing::info!(generation = self.generation(), "routing by the last good snapshot");
             }
             Ok(Some(Err(error))) => self.inner.rejected(&error),
@@ -181,8 +183,9 @@ impl Inner {
             waiting_bytes: &self.waiting_bytes,
         };
         let new = Arc::new(builder.build(snapshot, old.as_deref())?);
-        self.metrics.generation.set(new.generation);
+        self.metrics.routed(new.generation, SystemTime::now());
         self.table.store(Some(Arc::clone(&new)));
+        self.metrics.keys.forget(|key, _| new.revoked.contains(key));
         if let Some(old) = old {
             // Only now: nobody who looks at the table from here on finds what ends.
             builder.part(&old, &new);
@@ -253,12 +256,23 @@ impl Inner {
         !self.is_draining() && self.table.load().is_some()
     }
 
-    /// The page of figures, with what is true just now.
+    fn phase(&self) -> Phase {
+        match (self.is_succeeded(), self.is_draining(), self.table.load().is_some()) {
+            (true, _, _) => Phase::HandedOver,
+            (_, true, _) => Phase::Draining,
+            (_, _, false) => Phase::Starting,
+            (_, _, true) => Phase::Serving,
+        }
+    }
+
+    /// The page of figures, with what is true just now. Reads files: not for a thread that serves calls.
     pub(crate) fn metrics_page(&self) -> String {
         for route in self.table.load().iter().flat_map(|t| t.routes()) {
-            route.metrics.set_state(route.line.len(), route.slots_connected());
+            route.metrics.set_state(route.line.census(), route.slots_serving());
         }
-        self.metrics.page()
+        let now_s = now_s();
+        self.metrics.keys.forget(|_, expires_at_s| expires_at_s <= now_s);
+        self.metrics.page(self.phase())
     }
 }
 

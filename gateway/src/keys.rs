@@ -19,7 +19,7 @@ use millgate_contract::{
 };
 use serde::Deserialize;
 
-use crate::hex;
+use crate::{hex, metrics::KeyCalls};
 use verdicts::{TokenDigest, Verdicts};
 
 /// What every API key begins with.
@@ -40,6 +40,7 @@ pub(crate) struct KeyFacts {
     pub(crate) user: Username,
     pub(crate) expires_at_s: u64,
     pub(crate) not_before_s: u64,
+    pub(crate) calls: KeyCalls,
 }
 
 impl KeyFacts {
@@ -170,7 +171,13 @@ impl KeyRing {
         if claims.iss != self.verification.issuer || !claims.aud.includes(AUDIENCE) {
             return Err(KeyInvalid);
         }
-        Ok(KeyFacts { key: claims.jti, user: claims.sub, expires_at_s: claims.exp, not_before_s: claims.nbf })
+        Ok(KeyFacts {
+            key: claims.jti,
+            user: claims.sub,
+            expires_at_s: claims.exp,
+            not_before_s: claims.nbf,
+            calls: KeyCalls::default(),
+        })
     }
 }
 

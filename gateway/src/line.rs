@@ -54,6 +54,17 @@ impl Ticket {
     }
 }
 
+/// What there is in a line at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Census {
+    /// Calls that wait.
+    pub(crate) calls: usize,
+    /// Bytes of their bodies.
+    pub(crate) bytes: usize,
+    /// Replicas that nobody has leased.
+    pub(crate) idle: usize,
+}
+
 /// Why a call that wanted a replica gets none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turned {
@@ -182,7 +193,14 @@ impl<P: Place> Line<P> {
         self.lock().idle.extract_if(.., which).collect()
     }
 
+    /// What there is just now.
+    pub(crate) fn census(&self) -> Census {
+        let state = self.lock();
+        Census { calls: state.waiting.len(), bytes: state.waiting_bytes, idle: state.idle.len() }
+    }
+
     /// How many calls wait.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().waiting.len()
     }

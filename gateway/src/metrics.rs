@@ -1,117 +1,121 @@
-//! Every figure the gateway publishes, declared here and nowhere else. Handles are resolved when a route is built;
-//! series of models that are gone are taken out with them. Labels come from the route table and the table of refusals,
-//! never from a caller.
+//! Every figure the gateway publishes, declared here and in `metrics/` and nowhere else. Handles are resolved when a
+//! route is built or a key is verified; series of models and keys that are gone are taken out with them. Labels come
+//! from the route table, the table of refusals and the bounded set of keys, never from a caller.
 
-use std::sync::{OnceLock, atomic::AtomicU64};
+mod codes;
+mod keys;
+mod model;
+mod process;
 
-use millgate_contract::route::{ModelRoute, Target};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use millgate_contract::route::ModelRoute;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-/// The codes a call can end with: the table of refusals, success, and a caller that has gone.
-const CODES: [&str; 24] = [
-    OK,
-    "request.malformed",
-    "access_key.invalid",
-    "api_key.required",
-    "api_key.invalid",
-    "api_key.forbidden",
-    "request.slow",
-    "request.too_large",
-    "request.target_too_long",
-    "request.head_too_large",
-    "request.length_required",
-    "request.coding_unsupported",
-    "request.version_unsupported",
-    "model.busy",
-    "rate.limited",
-    "function.exception",
-    "function.bad_output",
-    "replica.crashed",
-    "model.unavailable",
-    "model.timeout",
-    "request.not_found",
-    "request.method",
-    "gateway.internal",
-    CALLER_GONE,
-];
-/// The code of success.
-pub(crate) const OK: &str = "ok";
-/// The code of a call whose caller hung up before its answer.
-pub(crate) const CALLER_GONE: &str = "caller.gone";
+use crate::rates;
+use codes::ByCode;
+pub(crate) use codes::{CALLER_GONE, OK};
+pub(crate) use keys::{KeyCalls, KeySeries};
+use model::Families;
+pub(crate) use model::ModelMetrics;
+use process::Process;
 
-/// From half a millisecond to half a minute.
-const SECONDS: [f64; 15] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    model: String,
-    name: String,
-    deployment: String,
-    code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-    name: String,
-}
+/// The rates a call can be over.
+const RATES: [&str; 3] = [rates::KEY, rates::MODEL, rates::AUTHENTICATION];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: &'static str,
 }
 
-/// The registry and its families.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RateLabels {
+    rate: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+/// Where a gateway is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It has no routes yet.
+    Starting,
+    Serving,
+    /// It ends; calls that run are answered.
+    Draining,
+    /// Another process accepts at its address; it answers what is kept alive once more.
+    HandedOver,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Starting, Self::Serving, Self::Draining, Self::HandedOver];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::HandedOver => "handed_over",
+        }
+    }
+}
+
+/// The registries and what is counted here and there.
 pub(crate) struct Metrics {
-    registry: Registry,
-    calls: Family<CallLabels, Counter>,
-    call_seconds: Family<ModelLabels, Histogram, fn() -> Histogram>,
-    wait_seconds: Family<ModelLabels, Histogram, fn() -> Histogram>,
-    line_calls: Family<ModelLabels, Gauge>,
-    slots_connected: Family<ModelLabels, Gauge>,
+    own: Registry,
+    process: Registry,
+    models: Families,
     unrouted: Family<CodeLabels, Counter>,
+    unrouted_by_code: ByCode,
+    over_rate: Family<RateLabels, Counter>,
+    over_rate_by_name: [(&'static str, Counter); 3],
+    phases: Family<PhaseLabels, Gauge>,
+    snapshot_age: Gauge<f64, AtomicU64>,
+    /// When the snapshot in use was taken into use or last known to be good, in Unix milliseconds; 0 without one.
+    snapshot_ms: AtomicU64,
+    pub(crate) keys: Arc<KeySeries>,
     pub(crate) retries: Counter,
     pub(crate) connections: Gauge,
     pub(crate) generation: Gauge<u64, AtomicU64>,
     pub(crate) snapshots_rejected: Counter,
+    pub(crate) control_connected: Gauge,
     pub(crate) predictions_unkept: Counter,
 }
 
-/// The figures of one model and deployment.
-pub(crate) struct ModelMetrics {
-    labels: CallLabels,
-    calls: Family<CallLabels, Counter>,
-    /// Resolved at the first call that ends so: most codes never occur on most models.
-    by_code: [OnceLock<Counter>; CODES.len()],
-    pub(crate) call_seconds: Histogram,
-    pub(crate) wait_seconds: Histogram,
-    line_calls: Gauge,
-    slots_connected: Gauge,
-}
-
-fn seconds() -> Histogram {
-    Histogram::new(SECONDS)
-}
-
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    /// `key_series_max`: how many API keys have a series of their own.
+    pub(crate) fn new(key_series_max: usize) -> Self {
+        let over_rate = Family::<RateLabels, Counter>::default();
         let mut metrics = Self {
-            registry: Registry::with_prefix("millgate"),
-            calls: Family::default(),
-            call_seconds: Family::new_with_constructor(seconds),
-            wait_seconds: Family::new_with_constructor(seconds),
-            line_calls: Family::default(),
-            slots_connected: Family::default(),
+            own: Registry::with_prefix("millgate"),
+            process: Registry::with_prefix("process"),
+            models: Families::new(),
             unrouted: Family::default(),
+            unrouted_by_code: ByCode::new(),
+            over_rate_by_name: RATES.map(|rate| (rate, over_rate.get_or_create_owned(&RateLabels { rate }))),
+            over_rate,
+            phases: Family::default(),
+            snapshot_age: Gauge::default(),
+            snapshot_ms: AtomicU64::new(0),
+            keys: Arc::new(KeySeries::new(key_series_max)),
             retries: Counter::default(),
             connections: Gauge::default(),
             generation: Gauge::default(),
             snapshots_rejected: Counter::default(),
+            control_connected: Gauge::default(),
             predictions_unkept: Counter::default(),
         };
         metrics.register();
@@ -119,112 +123,79 @@ impl Metrics {
     }
 
     fn register(&mut self) {
-        let r = &mut self.registry;
-        r.register("calls", "Calls by model, deployment and code", self.calls.clone());
-        let of_call = "Time from a call's head to its answer";
-        r.register_with_unit("call", of_call, Unit::Seconds, self.call_seconds.clone());
-        let of_wait = "Time a call waited for a replica";
-        r.register_with_unit("wait", of_wait, Unit::Seconds, self.wait_seconds.clone());
-        r.register("line_calls", "Calls in line for a replica", self.line_calls.clone());
-        r.register("slots_connected", "Replicas that are connected", self.slots_connected.clone());
-        r.register(
-            "unrouted_calls",
-            "Calls refused before their model was known, by code",
-            self.unrouted.clone(),
-        );
+        let r = &mut self.own;
+        self.models.register(r);
+        let unrouted = "Calls refused before their model was known, by code";
+        r.register("unrouted_calls", unrouted, self.unrouted.clone());
+        let of_key = "Calls by API key, by its id; keys beyond the configured number are `other`";
+        r.register("key_calls", of_key, self.keys.family());
+        r.register("rate_refusals", "Calls over a rate, by whose", self.over_rate.clone());
         r.register("retries", "Tries that are proven not to have started a call", self.retries.clone());
         r.register("connections", "Connections of callers", self.connections.clone());
+        r.register("phase", "Where the gateway is in its life: one of these is 1", self.phases.clone());
         r.register("route_generation", "Generation of the route snapshot in use", self.generation.clone());
+        let age = "Time since the route snapshot in use came; of one from disk, since it was kept";
+        r.register_with_unit("route_snapshot_age", age, Unit::Seconds, self.snapshot_age.clone());
         let rejected = "Route snapshots that were refused";
         r.register("route_snapshots_rejected", rejected, self.snapshots_rejected.clone());
+        let connected = "1 while the control API is connected";
+        r.register("control_connected", connected, self.control_connected.clone());
         let unkept = "Predictions whose tracked metrics could not be kept";
         r.register("predictions_unkept", unkept, self.predictions_unkept.clone());
+        self.process.register_collector(Box::new(Process));
     }
 
     /// The figures of a route.
     pub(crate) fn of(&self, route: &ModelRoute) -> ModelMetrics {
-        let (labels, model) = labels(route);
-        ModelMetrics {
-            labels,
-            calls: self.calls.clone(),
-            by_code: [const { OnceLock::new() }; CODES.len()],
-            call_seconds: self.call_seconds.get_or_create_owned(&model),
-            wait_seconds: self.wait_seconds.get_or_create_owned(&model),
-            line_calls: self.line_calls.get_or_create_owned(&model),
-            slots_connected: self.slots_connected.get_or_create_owned(&model),
-        }
+        self.models.of(route)
     }
 
     /// Takes out the calls of a deployment that is routed to no more.
     pub(crate) fn forget_deployment(&self, route: &ModelRoute) {
-        let (mut labels, _) = labels(route);
-        for code in CODES {
-            labels.code = code;
-            self.calls.remove(&labels);
-        }
+        self.models.forget_deployment(route);
     }
 
     /// Takes out everything of a model that is gone or renamed.
     pub(crate) fn forget_model(&self, route: &ModelRoute) {
-        self.forget_deployment(route);
-        let (_, model) = labels(route);
-        self.call_seconds.remove(&model);
-        self.wait_seconds.remove(&model);
-        self.line_calls.remove(&model);
-        self.slots_connected.remove(&model);
+        self.models.forget_model(route);
     }
 
     /// Counts a call whose model is not known.
     pub(crate) fn count_unrouted(&self, code: &'static str) {
-        self.unrouted.get_or_create(&CodeLabels { code }).inc();
+        self.unrouted_by_code.inc(code, || self.unrouted.get_or_create_owned(&CodeLabels { code }));
+    }
+
+    /// Counts a call that was over the rate of this name.
+    pub(crate) fn count_over_rate(&self, rate: &'static str) {
+        for (_, calls) in self.over_rate_by_name.iter().filter(|(name, _)| *name == rate) {
+            calls.inc();
+        }
+    }
+
+    /// A snapshot is routed by that came, or was kept, at this time.
+    pub(crate) fn routed(&self, generation: u64, came: SystemTime) {
+        self.generation.set(generation);
+        self.snapshot_ms.store(unix_ms(came), Ordering::Relaxed);
     }
 
     /// The page.
-    pub(crate) fn page(&self) -> String {
+    pub(crate) fn page(&self, phase: Phase) -> String {
+        for each in Phase::ALL {
+            let is = PhaseLabels { phase: each.name() };
+            self.phases.get_or_create(&is).set(i64::from(each == phase));
+        }
+        let came_ms = self.snapshot_ms.load(Ordering::Relaxed);
+        let age_ms = if came_ms == 0 { 0 } else { unix_ms(SystemTime::now()).saturating_sub(came_ms) };
+        self.snapshot_age.set(Duration::from_millis(age_ms).as_secs_f64());
         let mut page = String::new();
-        encode(&mut page, &self.registry).expect("writing to a string does not fail");
+        text::encode_registry(&mut page, &self.own)
+            .and_then(|()| text::encode(&mut page, &self.process))
+            .expect("writing to a string does not fail");
         page
     }
 }
 
-impl ModelMetrics {
-    /// Counts a call by what it ended with.
-    pub(crate) fn count(&self, code: &'static str) {
-        let Some(at) = CODES.iter().position(|c| *c == code) else { return };
-        self.by_code[at]
-            .get_or_init(|| self.calls.get_or_create_owned(&CallLabels { code, ..self.labels.clone() }))
-            .inc();
-    }
-
-    /// What is true just now.
-    pub(crate) fn set_state(&self, line_calls: usize, slots_connected: u16) {
-        self.line_calls.set(i64::try_from(line_calls).unwrap_or(i64::MAX));
-        self.slots_connected.set(slots_connected.into());
-    }
-}
-
-fn labels(route: &ModelRoute) -> (CallLabels, ModelLabels) {
-    let deployment = match &route.target {
-        Target::Deployment(target) => target.deployment.as_str().to_owned(),
-        Target::Unavailable(_) => String::new(),
-    };
-    let (model, name) = (route.model.as_str().to_owned(), route.name.clone());
-    (
-        CallLabels { model: model.clone(), name: name.clone(), deployment, code: OK },
-        ModelLabels { model, name },
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use millgate_contract::refusal::Refusal;
-
-    use super::*;
-
-    #[test]
-    fn every_refusal_can_be_counted() {
-        for refusal in Refusal::all() {
-            assert!(CODES.contains(&refusal.code()), "{}", refusal.code());
-        }
-    }
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,9 +20,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use crate::keys::{
-    Audience, KeyFacts, KeyInvalid, Look, TOKEN_BYTES_MAX, Unverified, brings_a_key, signature_only,
-    verdicts::{TokenDigest, Verdicts},
+use crate::{
+    keys::{
+        Audience, KeyFacts, KeyInvalid, Look, TOKEN_BYTES_MAX, Unverified, brings_a_key, signature_only,
+        verdicts::{TokenDigest, Verdicts},
+    },
+    metrics::KeyCalls,
 };
 use key_set::KeySet;
 pub use key_set::KeySetError;
@@ -175,6 +178,7 @@ impl OpenIdConfig {
             user: Username::new(user),
             expires_at_s: claims.exp,
             not_before_s: claims.nbf,
+            calls: KeyCalls::default(),
         })
     }
 }

@@ -1,5 +1,11 @@
 //! How often something may be done: by key, by model, and by address for keys that are not known to be good.
 //!
+//! Callers are told by the two header fields that `draft-ietf-httpapi-ratelimit-headers` has had since its version 07,
+//! `RateLimit-Policy` (what is allowed: `q` calls in `w` seconds) and `RateLimit` (`r` calls left, all of them again in
+//! `t` seconds), one member for each rate. The three fields of earlier versions (`RateLimit-Limit`, `-Remaining`,
+//! `-Reset`) can speak of one rate only, and a call here may meet two. `Retry-After` says the same to whoever knows
+//! neither.
+//!
 //! The counting is `governor`'s (GCRA: all of a window's calls may come at once and are replenished evenly). The memory
 //! of a keyed limiter is bounded by its [`store`]: whoever comes when it is full shares one state with the others who do.
 
@@ -25,6 +31,10 @@ use store::BoundedStore;
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// The same draft: what is allowed.
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// The names of the rates, as callers and operators know them.
+pub(crate) const KEY: &str = "key";
+pub(crate) const MODEL: &str = "model";
+pub(crate) const AUTHENTICATION: &str = "authentication";
 /// How often a full store is searched for what it may forget.
 const SWEEPS: Rate = Rate { calls: NonZeroU32::MIN, window_s: NonZeroU32::MIN };
 
@@ -167,6 +177,11 @@ impl Standings {
         let at = usize::from(self.0[0].is_some());
         self.0[at] = Some(standing);
         refusal
+    }
+
+    /// The name of the rate that was asked last: of a refused call, the one it is over.
+    pub(crate) fn last(&self) -> Option<&'static str> {
+        self.0.iter().flatten().last().map(|standing| standing.policy.name)
     }
 
     /// Tells the caller.

@@ -23,7 +23,7 @@ use crate::{
     keys::{KeyRing, VerifyingKeyError},
     line::{Budget, Line, LineLimits},
     metrics::{Metrics, ModelMetrics},
-    rates::{Limiter, Policy},
+    rates::{self, Limiter, Policy},
     slots::{
         deployment::{Deployment, Founding},
         link::Link,
@@ -153,9 +153,9 @@ impl Route {
         }
     }
 
-    /// How many replicas are connected.
-    pub(crate) fn slots_connected(&self) -> u16 {
-        self.deployment.as_ref().map_or(0, |d| d.shared().slots_connected())
+    /// How many replicas are connected that calls may go to.
+    pub(crate) fn slots_serving(&self) -> u16 {
+        self.deployment.as_ref().map_or(0, |d| d.shared().slots_serving())
     }
 }
 
@@ -243,7 +243,7 @@ impl Builder<'_> {
     fn rate(&self, spec: &ModelRoute, old: Option<&Arc<Route>>) -> Option<Arc<Limiter>> {
         let rate = spec.rate.or(self.config.model_rate)?;
         let kept = old.and_then(|old| old.rate.clone()).filter(|kept| kept.rate() == rate);
-        Some(kept.unwrap_or_else(|| Arc::new(Limiter::new(Policy { name: "model", rate }))))
+        Some(kept.unwrap_or_else(|| Arc::new(Limiter::new(Policy { name: rates::MODEL, rate }))))
     }
 
     /// Ends what the new table has no use for.

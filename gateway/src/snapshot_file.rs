@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::SystemTime,
 };
 
 use millgate_contract::{
@@ -32,6 +33,11 @@ pub(crate) fn load(path: &Path) -> Result<Option<RouteSnapshot>, LoadError> {
     // One byte over the limit tells a file that is too large from one that is just not.
     file.take(ROUTE_SNAPSHOT_BYTES_MAX as u64 + 1).read_to_end(&mut sealed)?;
     Ok(Some(RouteSnapshot::open(&sealed)?))
+}
+
+/// When the file was kept; now when nobody can say.
+pub(crate) fn kept_at(path: &Path) -> SystemTime {
+    fs::metadata(path).and_then(|file| file.modified()).unwrap_or_else(|_| SystemTime::now())
 }
 
 /// Replaces the file.

@@ -9,6 +9,7 @@ use std::{
 use millgate_contract::{
     frame::Timings,
     ids::{KeyId, ReplicaId, RequestId, Username},
+    refusal::Refusal,
 };
 
 use crate::{
@@ -28,7 +29,8 @@ pub(super) struct Record<'a> {
     pub(super) key: Option<KeyId>,
     pub(super) rates: Standings,
     pub(super) replica: Option<ReplicaId>,
-    pub(super) waited: Duration,
+    /// How long it waited for replicas, once it was let in.
+    pub(super) waited: Option<Duration>,
     pub(super) timings: Timings,
     pub(super) request_bytes: usize,
     response_bytes: usize,
@@ -47,7 +49,7 @@ impl<'a> Record<'a> {
             key: None,
             rates: Standings::default(),
             replica: None,
-            waited: Duration::ZERO,
+            waited: None,
             timings: Timings::default(),
             request_bytes: 0,
             response_bytes: 0,
@@ -62,8 +64,11 @@ impl<'a> Record<'a> {
     }
 
     /// It is refused.
-    pub(super) fn refuse(&mut self, status: u16, code: &'static str) {
-        (self.status, self.code) = (status, code);
+    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+        (self.status, self.code) = (refusal.status(), refusal.code());
+        if let (Refusal::RateLimited { .. }, Some(rate)) = (refusal, self.rates.last()) {
+            self.inner.metrics.count_over_rate(rate);
+        }
     }
 
     fn count(&self, took: Duration) {
@@ -71,9 +76,14 @@ impl<'a> Record<'a> {
             self.inner.metrics.count_unrouted(self.code);
             return;
         };
-        route.metrics.count(self.code);
-        route.metrics.call_seconds.observe(took.as_secs_f64());
-        route.metrics.wait_seconds.observe(self.waited.as_secs_f64());
+        let metrics = &route.metrics;
+        metrics.count(self.code);
+        metrics.call_seconds.observe(took.as_secs_f64());
+        if let Some(waited) = self.waited {
+            metrics.wait_seconds.observe(waited.as_secs_f64());
+        }
+        metrics.request_bytes.inc_by(self.request_bytes as u64);
+        metrics.response_bytes.inc_by(self.response_bytes as u64);
     }
 }
 
@@ -94,7 +104,7 @@ impl Drop for Record<'_> {
             key = self.key.as_ref().map(KeyId::as_str),
             request_bytes = self.request_bytes,
             response_bytes = self.response_bytes,
-            waited_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),
+            waited_us = self.waited.map(|waited| u64::try_from(waited.as_micros()).unwrap_or(u64::MAX)),
             run_us = self.timings.run_us,
             took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "call"

@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, sync::Arc};
 
 use hyper::{Request, Response, StatusCode, body::Incoming};
 use millgate_contract::refusal::Refusal;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
 
 use super::{
     Body,
@@ -27,13 +27,13 @@ pub(crate) async fn serve(
     let mut accepting = Accepting::new(Limits::of(&inner.config), CONNECTIONS_MAX);
     let each = move |request: Request<Incoming>| {
         let inner = Arc::clone(&inner);
-        async move { Ok::<_, Infallible>(admin(&inner, &request)) }
+        async move { Ok::<_, Infallible>(admin(inner, &request).await) }
     };
     accepting.run(&listener, shutdown, &each, |_| {}).await;
     Ok(())
 }
 
-fn admin(inner: &Inner, request: &Request<Incoming>) -> Response<Body> {
+async fn admin(inner: Arc<Inner>, request: &Request<Incoming>) -> Response<Body> {
     if let Some(fault) = request.extensions().get::<Fault>() {
         return answer::refusal(&Refusal::from(*fault), None);
     }
@@ -41,7 +41,10 @@ fn admin(inner: &Inner, request: &Request<Incoming>) -> Response<Body> {
         "/live" => answer::text(StatusCode::OK, PLAIN, "live\n".to_owned()),
         "/ready" if inner.is_ready() => answer::text(StatusCode::OK, PLAIN, "ready\n".to_owned()),
         "/ready" => answer::text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned()),
-        "/metrics" => answer::text(StatusCode::OK, OPEN_METRICS, inner.metrics_page()),
+        "/metrics" => match spawn_blocking(move || inner.metrics_page()).await {
+            Ok(page) => answer::text(StatusCode::OK, OPEN_METRICS, page),
+            Err(_) => answer::refusal(&Refusal::Internal, None),
+        },
         _ => answer::refusal(&Refusal::NotFound, None),
     }
 }

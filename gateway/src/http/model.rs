@@ -26,7 +26,7 @@ pub(super) async fn answer(inner: &Inner, request: Request<Incoming>, id: &Reque
             answer::success(envelope)
         }
         Err(refusal) => {
-            record.refuse(refusal.status(), refusal.code());
+            record.refuse(&refusal);
             answer::refusal(&refusal, record.replica.as_ref())
         }
     };
@@ -66,7 +66,7 @@ async fn call(
         tasks: &inner.tasks,
     };
     let found = dispatch(inner, &route, &order).await;
-    record.waited = found.waited;
+    record.waited = Some(found.waited);
     record.replica = found.ran.as_ref().map(|ran| ran.replica.clone());
     let done = found.end?;
     record.timings = done.timings;
@@ -106,6 +106,7 @@ async fn admit(
         let facts = authenticate(inner, &parts.headers, peer, &mut record.rates).await?;
         record.user = Some(facts.user.clone());
         record.key = Some(facts.key.clone());
+        inner.metrics.keys.count(&facts.calls, &facts.key, facts.expires_at_s);
         if !inner.table().as_ref().is_some_and(|table| table.allows(&facts.user, route)) {
             return Err(Refusal::ApiKeyForbidden);
         }

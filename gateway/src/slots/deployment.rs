@@ -161,6 +161,13 @@ impl Shared {
         self.slots_connected.load(Ordering::Relaxed)
     }
 
+    /// Slots that serve this deployment's calls: its own, and those of the one before it while that still serves.
+    pub(crate) fn slots_serving(&self) -> u16 {
+        let predecessor = self.predecessor.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = predecessor.as_ref().map_or(0, |p| p.shared.slots_serving());
+        self.slots_connected() + before
+    }
+
     /// A replica has greeted: the old deployment's time is over.
     pub(crate) fn connected(self: &Arc<Self>) -> Connected {
         self.slots_connected.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use millgate_contract::frame::Outcome;
+use millgate_contract::{
+    frame::Outcome,
+    ids::KeyId,
+    route::{RevokedKey, RouteSnapshot},
+};
 use millgate_gateway::{GatewayConfig, MetricsSink, TrackedPrediction};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -25,12 +29,100 @@ async fn the_page_of_figures_has_its_form() {
     assert_eq!(house.ask(&other).await.status, 401);
     house.until_figure("millgate_connections", "0").await;
     let page = house.metrics().await;
-    // Which bucket a time falls into is the machine's affair.
-    let mut steady: Vec<&str> =
-        page.lines().filter(|l| !l.contains("_bucket{") && !l.contains("_sum{")).collect();
+    // Which bucket a time falls into, how old something is and what a process takes are the machine's affair.
+    let of_machine = |line: &str| {
+        let is_moving = line.contains("_bucket{") || line.contains("_sum{");
+        is_moving || line.starts_with("process_") || line.starts_with("millgate_route_snapshot_age_seconds ")
+    };
+    let mut steady: Vec<&str> = page.lines().filter(|line| !of_machine(line)).collect();
     // The order of series is nobody's promise.
     steady.sort_unstable();
     insta::assert_snapshot!(steady.join("\n"));
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_key_for_so_many_keys_and_a_deleted_one_leaves() {
+    let config = GatewayConfig {
+        key_series_max: 2,
+        key_rate: Some("2/3600s".parse().unwrap()),
+        ..GatewayConfig::default()
+    };
+    let (house, double) = House::with_config(config, 1, vec![]).await;
+    let issuer = Issuer::new();
+    let mut closed = snapshot(2, vec![model(&double)]);
+    closed.models[0].requires_api_key = true;
+    closed.verification.api_keys.push(issuer.verifying.clone());
+    house.gateway.apply(closed.clone()).unwrap();
+    let body = format!(r#"{{"accessKey":"{ACCESS_KEY}","request":1}}"#);
+    let call = |id: &str| {
+        let key = issuer.key("ana", id, 4_000_000_000);
+        post("/model", &[&format!("Authorization: Bearer {key}")], &body)
+    };
+    let mut statuses = Vec::new();
+    for id in ["k-1", "k-1", "k-1", "k-2", "k-3", "k-4"] {
+        statuses.push(house.ask(&call(id)).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 429, 200, 200, 200]);
+    let of_key = |id: &str| format!(r#"millgate_key_calls_total{{key="{id}"}}"#);
+    for (id, calls) in [("k-1", Some("3")), ("k-2", Some("1")), ("k-3", None), ("other", Some("2"))] {
+        assert_eq!(house.figure(&of_key(id)).await.as_deref(), calls, "{id}");
+    }
+    let over = house.figure(r#"millgate_rate_refusals_total{rate="key"}"#).await;
+    assert_eq!(over.as_deref(), Some("1"));
+
+    let revoked = RevokedKey { key: KeyId::new("k-1"), expires_at_s: 4_000_000_000 };
+    house.gateway.apply(RouteSnapshot { generation: 3, revoked: vec![revoked], ..closed }).unwrap();
+    assert_eq!(house.ask(&call("k-1")).await.status, 401);
+    assert_eq!(house.figure(&of_key("k-1")).await, None);
+    assert_eq!(house.ask(&call("k-5")).await.status, 200);
+    assert_eq!(house.figure(&of_key("k-5")).await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn replicas_and_bytes_are_told_as_they_are_and_so_is_the_end() {
+    let (mut house, double) = House::with_acts(2, vec![Act::SilentAccepted]).await;
+    let of_model = |name: &str| format!(r#"millgate_{name}{{model="m1",name="add"}}"#);
+    let told = [("slots", "2"), ("slots_connected", "2"), ("replicas_idle", "2"), ("replicas_busy", "0")];
+    for (name, figure) in told {
+        house.until_figure(&of_model(name), figure).await;
+    }
+    let phase = |phase: &str| format!(r#"millgate_phase{{phase="{phase}"}}"#);
+    assert_eq!(house.figure(&phase("serving")).await.as_deref(), Some("1"));
+
+    let caller = house.begin("1").await;
+    double.until_read(1).await;
+    house.until_figure(&of_model("replicas_busy"), "1").await;
+    house.until_figure(&of_model("replicas_idle"), "1").await;
+    let answer = house.call("12").await;
+    let asked = body_bytes("12");
+    assert_eq!(house.figure(&of_model("request_bytes_total")).await, Some(asked.to_string()));
+    assert_eq!(house.figure(&of_model("response_bytes_total")).await, Some(answer.body.len().to_string()));
+
+    house.begin_close();
+    house.until_figure(&phase("draining"), "1").await;
+    assert_eq!(house.figure(&phase("serving")).await.as_deref(), Some("0"));
+    drop(caller);
+}
+
+fn body_bytes(request: &str) -> usize {
+    format!(r#"{{"accessKey":"{ACCESS_KEY}","request":{request}}}"#).len()
+}
+
+#[tokio::test]
+async fn the_age_of_a_snapshot_from_disk_is_the_age_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("routes.sealed");
+    std::fs::write(&file, snapshot(5, vec![]).seal()).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+    let config = GatewayConfig { snapshot_file: Some(file), ..GatewayConfig::default() };
+    let house = House::open(config).await;
+    let age = || async {
+        house.figure("millgate_route_snapshot_age_seconds").await.unwrap().parse::<f64>().unwrap()
+    };
+    assert!(age().await >= 86_400.0);
+    house.gateway.apply(snapshot(6, vec![])).unwrap();
+    assert!(age().await < 86_400.0);
 }
 
 /// Collects what is logged.
