@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// Serve one function here and now, reloading on change, with no server and no key
     Run(Run),
     /// Make a function of a Python file an endpoint, or bring its new version live
-    Deploy(Deploy),
+    Deploy(Box<Deploy>),
     /// Call a model once and print its answer
     Call(Call),
     /// Call a model with its example
@@ -164,6 +164,41 @@ pub(crate) struct Deploy {
     /// An example request as JSON: called before the build counts as built, and by `millgate test`
     #[arg(long, value_name = "JSON")]
     pub(crate) example: Option<String>,
+    #[command(flatten)]
+    pub(crate) policy: Policy,
+}
+
+/// How a deployment is served, where it is not as the model or the server says.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "How it is served")]
+pub(crate) struct Policy {
+    /// Fork replicas from one process that imported the file, or start each afresh; `auto` forks where that is safe
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "fork", "spawn"])]
+    pub(crate) start: Option<String>,
+    /// What an exception does to its replica; `auto` replaces forked ones and keeps spawned ones
+    #[arg(long, value_name = "WHAT", value_parser = ["auto", "keep", "replace"])]
+    pub(crate) on_exception: Option<String>,
+    /// Use a process for one call after another, or a fresh one for each call
+    #[arg(long, value_name = "PER", value_parser = ["replica", "call"])]
+    pub(crate) isolation: Option<String>,
+    /// Calls after which a replica is replaced; 0 is never
+    #[arg(long, value_name = "N")]
+    pub(crate) calls_max: Option<u64>,
+    /// Seconds after which a replica is replaced; 0 is never
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) age_max: Option<u64>,
+    /// MB of memory of its own after which a replica is replaced between calls; 0 is never
+    #[arg(long, value_name = "MB")]
+    pub(crate) memory_max: Option<u64>,
+    /// Forked replicas kept ready to take over from one that is lost
+    #[arg(long, value_name = "N")]
+    pub(crate) spares: Option<u16>,
+    /// Seconds that a call may run before it is answered with 504; 0 is the server's
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) request_timeout: Option<f64>,
+    /// What happens to a running call whose caller hangs up
+    #[arg(long, value_name = "WHAT", value_parser = ["finish", "cancel"])]
+    pub(crate) on_hang_up: Option<String>,
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {

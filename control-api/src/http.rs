@@ -13,6 +13,7 @@ mod keys;
 mod latest;
 mod models;
 mod old;
+mod policies;
 mod projects;
 mod query;
 mod source;

@@ -27,6 +27,7 @@ mod lines;
 mod moment;
 mod names;
 mod operations;
+mod policy;
 mod publish;
 mod python;
 mod reconcile;

@@ -2,6 +2,8 @@
 
 use millgate_contract::ids::{BuildId, DeploymentId, KeyId, ModelId, ProjectId, Username};
 
+use crate::policy::ServingPolicy;
+
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$doc])*
@@ -149,6 +151,8 @@ pub(crate) struct Model {
     pub(crate) accelerator_label_id: i64,
     pub(crate) access_key_sealed: String,
     pub(crate) resources: Amounts,
+    /// What its deployments get where they say nothing.
+    pub(crate) policy: ServingPolicy,
     /// The deployment its calls go to, or ''.
     pub(crate) routed: String,
     pub(crate) is_deleting: bool,
@@ -168,6 +172,20 @@ pub(crate) struct Amounts {
 impl Default for Amounts {
     fn default() -> Self {
         Self { cpu_millicores: 1_000, memory_mb: 2_048, nvidia_gpus: 0, replicas: 1 }
+    }
+}
+
+/// What a deployment gets where it says nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Defaults {
+    pub(crate) amounts: Amounts,
+    pub(crate) policy: ServingPolicy,
+}
+
+impl Model {
+    /// What its deployments get where they say nothing.
+    pub(crate) fn defaults(&self) -> Defaults {
+        Defaults { amounts: self.resources, policy: self.policy.clone() }
     }
 }
 
@@ -216,6 +234,7 @@ pub(crate) struct Deployment {
     pub(crate) model_id: ModelId,
     pub(crate) deployer: Username,
     pub(crate) amounts: Amounts,
+    pub(crate) policy: ServingPolicy,
     /// JSON object of its own variables.
     pub(crate) environment: String,
     pub(crate) status: DeploymentStatus,

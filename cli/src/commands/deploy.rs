@@ -8,7 +8,7 @@ use super::{
     rollout::wait_for,
 };
 use crate::{
-    args::{Deploy, Global},
+    args::{Deploy, Global, Policy},
     client::Client,
     failure::Failure,
     source::Source,
@@ -98,12 +98,28 @@ fn build_request(args: &Deploy, source: &Source, example: Option<&Value>) -> Val
             "memory": args.memory,
             "replicas": args.replicas,
             "environment": environment,
+            "serving_policy": serving_policy(&args.policy),
         },
     });
     if let Some(example) = example {
         request["example_request"] = example.clone();
     }
     request
+}
+
+/// What is not said is the model's; `null` says nothing.
+fn serving_policy(policy: &Policy) -> Value {
+    json!({
+        "start": policy.start,
+        "on_exception": policy.on_exception,
+        "isolation": policy.isolation,
+        "calls_max": policy.calls_max,
+        "age_seconds_max": policy.age_max,
+        "memory_mb_max": policy.memory_max,
+        "spares": policy.spares,
+        "request_timeout_seconds": policy.request_timeout,
+        "on_hang_up": policy.on_hang_up,
+    })
 }
 
 /// Prints the build's log as it grows; fails as the build fails.

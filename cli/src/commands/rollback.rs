@@ -23,12 +23,12 @@ pub(crate) fn rollback(global: &Global, args: &Rollback) -> Result<(), Failure> 
         Some(number) => numbered(&found, &builds, number)?,
         None => previous(&found, &builds, &history, &current)?,
     };
-    // With the variables it was deployed with last: they belong to what it did.
-    let variables = history.iter().rev().find(|d| d["build_id"] == build["id"]).unwrap_or(&current);
+    // With the variables and the policy it was deployed with last: they belong to what it did.
+    let behaviour = history.iter().rev().find(|d| d["build_id"] == build["id"]).unwrap_or(&current);
     let plan = Plan {
         build: text(&build["id"]),
         amounts: &current,
-        variables,
+        behaviour,
         replicas: current["replicas"].as_u64().unwrap_or(1),
     };
     let deployment = roll_out(&client, &found, &plan)?;

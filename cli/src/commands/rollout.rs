@@ -16,14 +16,14 @@ pub(super) struct Plan<'a> {
     pub(super) build: &'a str,
     /// Whose amounts it gets.
     pub(super) amounts: &'a Value,
-    /// Whose variables it gets: a deployment inherits none by itself.
-    pub(super) variables: &'a Value,
+    /// Whose variables and policy it gets: a deployment inherits none of an earlier one's by itself.
+    pub(super) behaviour: &'a Value,
     pub(super) replicas: u64,
 }
 
 /// Asks for it and waits until it serves.
 pub(super) fn roll_out(client: &Client, found: &Found, plan: &Plan) -> Result<Value, Failure> {
-    let environment: Value = serde_json::from_str(text(&plan.variables["environment"]))
+    let environment: Value = serde_json::from_str(text(&plan.behaviour["environment"]))
         .context("the variables of the earlier deployment are not JSON")?;
     let body = json!({
         "cpu": plan.amounts["cpu"],
@@ -31,6 +31,7 @@ pub(super) fn roll_out(client: &Client, found: &Found, plan: &Plan) -> Result<Va
         "nvidia_gpus": plan.amounts["nvidia_gpu"],
         "replicas": plan.replicas,
         "environment": environment,
+        "serving_policy": plan.behaviour["serving_policy"],
     });
     let path = format!("{}/builds/{}/deployments", found.path, plan.build);
     let deployment = client.post(&path, &body)?;

@@ -18,7 +18,7 @@ pub(crate) fn scale(global: &Global, args: &Scale) -> Result<(), Failure> {
     let plan = Plan {
         build: text(&current["build_id"]),
         amounts: &current,
-        variables: &current,
+        behaviour: &current,
         replicas: args.replicas.into(),
     };
     let deployment = roll_out(&client, &found, &plan)?;

@@ -49,6 +49,10 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
             text(&deployment["failure_reason"])
         );
     }
+    if let Some(policy) = deployment["serving_policy"].as_object() {
+        println!("  served       {}", in_words(policy));
+        println!("  memory       up to {} GB, spares and template counted", deployment["memory_total"]);
+    }
     if !text(&processes["start_mode"]).is_empty() {
         println!(
             "  replicas     by {} {}",
@@ -75,4 +79,17 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
         println!("\n{}", terminal::table(&["SLOT", "STATE", "PID", "REPLICA", "STARTS"], &rows));
     }
     Ok(())
+}
+
+/// `start auto, spares 1, …`, bounds that there are not left out.
+fn in_words(policy: &serde_json::Map<String, Value>) -> String {
+    let settings: Vec<String> = policy
+        .iter()
+        .filter(|(name, value)| *name == "spares" || **value != 0)
+        .map(|(name, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("{} {value}", name.replace('_', " "))
+        })
+        .collect();
+    settings.join(", ")
 }

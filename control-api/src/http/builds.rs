@@ -16,7 +16,7 @@ use crate::{
     app::App,
     builder::LOG_FILE,
     fault::{Fault, Outcome},
-    rows::{Amounts, Level},
+    rows::{Defaults, Level},
     store::{NewBuild, NewDeployment},
 };
 
@@ -40,7 +40,7 @@ pub(crate) async fn create(
     mut body: Fields,
 ) -> Answered {
     let (_, _, model) = caller.model(&app, &path, Level::Contributor).await?;
-    let (new, deployment) = read_build(&app, &caller, &mut body, model.resources)?;
+    let (new, deployment) = read_build(&app, &caller, &mut body, &model.defaults())?;
     let build =
         app.store.insert_build(&model.id, &new, deployment.as_ref(), app.config.builds_queued_max).await?;
     app.changed();
@@ -53,7 +53,7 @@ pub(crate) fn read_build(
     app: &App,
     caller: &Caller,
     body: &mut Fields,
-    defaults: Amounts,
+    defaults: &Defaults,
 ) -> Outcome<(NewBuild, Option<NewDeployment>)> {
     if body.text("registered_model_version_id")?.is_some_and(|text| !text.is_empty()) {
         return Err(Fault::Invalid(
@@ -81,11 +81,13 @@ pub(crate) fn read_build(
     let deployment = match body.object("auto_deployment_config")? {
         Some(mut fields) => {
             let read = read_deployment(app, caller, &mut fields, defaults)?;
+            body.note(fields.unknown());
             deploys.then_some(read)
         }
         None if deploys => Some(NewDeployment {
             deployer: caller.user.username.clone(),
-            amounts: defaults,
+            amounts: defaults.amounts,
+            policy: defaults.policy.clone(),
             environment: "{}".to_owned(),
         }),
         None => None,

@@ -8,6 +8,7 @@ use super::{
     caller::{BuildPath, Caller, DeploymentPath, Path},
     fields::Fields,
     follow,
+    policies::{self, Reader},
     query::Params,
     views::{self, People},
 };
@@ -15,7 +16,7 @@ use crate::{
     app::App,
     fault::{Fault, Outcome},
     launch::UnitName,
-    rows::{Amounts, Build, BuildStatus, Deployment, DeploymentStatus, Level, Model},
+    rows::{Amounts, Build, BuildStatus, Defaults, Deployment, DeploymentStatus, Level, Model},
     store::NewDeployment,
 };
 
@@ -46,7 +47,7 @@ pub(crate) async fn create(
 ) -> Answered {
     let (model, build) = caller.build(&app, &path, Level::Contributor).await?;
     refuse_failed(&build)?;
-    let new = read_deployment(&app, &caller, &mut body, model.resources)?;
+    let new = read_deployment(&app, &caller, &mut body, &model.defaults())?;
     let deployment = app.store.insert_deployment(&build, &new).await?;
     app.changed();
     Ok(Answer::of(shown(&app, &deployment, &model).await?).ignoring(body.unknown()))
@@ -68,8 +69,10 @@ pub(crate) fn read_deployment(
     app: &App,
     caller: &Caller,
     body: &mut Fields,
-    defaults: Amounts,
+    defaults: &Defaults,
 ) -> Outcome<NewDeployment> {
+    let policy = Reader { defaults: &defaults.policy, spares_max: app.config.replicas_ceiling }.read(body)?;
+    let defaults = defaults.amounts;
     let ceiling = i64::from(app.config.replicas_ceiling);
     let amounts = Amounts {
         cpu_millicores: body
@@ -85,9 +88,10 @@ pub(crate) fn read_deployment(
             .filter(|n| *n > 0)
             .unwrap_or(defaults.replicas.min(ceiling)),
     };
+    policies::check(&policy, amounts)?;
     let environment = body.environment("environment")?.unwrap_or_else(|| "{}".to_owned());
     body.ignore(&["project_id", "model_id", "build_id"]);
-    Ok(NewDeployment { deployer: caller.user.username.clone(), amounts, environment })
+    Ok(NewDeployment { deployer: caller.user.username.clone(), amounts, policy, environment })
 }
 
 pub(crate) async fn show(

@@ -18,6 +18,8 @@ pub(crate) struct Fields {
     /// Of a nested object: its own name and a dot.
     prefix: String,
     map: Map<String, Value>,
+    /// Fields of nested objects that nobody asked for.
+    noted: Vec<String>,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Fields {
@@ -33,10 +35,10 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             })?
             .to_bytes();
         if body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self { prefix: String::new(), map: Map::new() });
+            return Ok(Self::nested(String::new(), Map::new()));
         }
         match serde_json::from_slice(&body) {
-            Ok(Value::Object(map)) => Ok(Self { prefix: String::new(), map }),
+            Ok(Value::Object(map)) => Ok(Self::nested(String::new(), map)),
             Ok(other) => Err(Fault::Invalid(format!("the body must be a JSON object, not {}", kind(&other)))),
             Err(e) => Err(Fault::Invalid(format!("the body is not JSON: {e}"))),
         }
@@ -46,7 +48,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 impl Fields {
     /// From a value, for tests and nested objects.
     fn nested(prefix: String, map: Map<String, Value>) -> Self {
-        Self { prefix, map }
+        Self { prefix, map, noted: Vec::new() }
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
@@ -242,9 +244,15 @@ impl Fields {
         }
     }
 
+    /// Takes note of what nobody asked for in a nested object.
+    pub(crate) fn note(&mut self, unknown: Vec<String>) {
+        self.noted.extend(unknown);
+    }
+
     /// Names of what nobody asked for.
     pub(crate) fn unknown(&self) -> Vec<String> {
-        self.map.keys().map(|name| format!("{}{name}", self.prefix)).collect()
+        let own = self.map.keys().map(|name| format!("{}{name}", self.prefix));
+        own.chain(self.noted.iter().cloned()).collect()
     }
 }
 
@@ -260,12 +268,12 @@ fn kind(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn fields(value: Value) -> Fields {
+    pub(crate) fn fields(value: Value) -> Fields {
         let Value::Object(map) = value else { panic!("an object") };
         Fields::nested(String::new(), map)
     }

@@ -10,6 +10,7 @@ use super::{
     deployments::read_deployment,
     fields::Fields,
     latest,
+    policies::Reader,
     query::Params,
     views::{self, People},
 };
@@ -17,7 +18,8 @@ use crate::{
     app::App,
     fault::{Fault, Outcome},
     keys::access_key,
-    rows::{Amounts, Level, Model, Project, Visibility},
+    policy::ServingPolicy,
+    rows::{Defaults, Level, Model, Project, Visibility},
     store::{ModelPatch, NewBuild, NewDeployment, NewModel},
 };
 
@@ -73,9 +75,10 @@ pub(crate) async fn create(
     let run_as = run_as(&app, &caller, &mut body).await?;
     let accelerator_label_id = body.integer("accelerator_label_id", 0, i64::MAX)?.unwrap_or(0);
     body.ignore(&["project_id"]);
-    let mut unknown = Vec::new();
-    let first = first_build(&app, &caller, &mut body, &mut unknown)?;
-    unknown.extend(body.unknown());
+    let spares_max = app.config.replicas_ceiling;
+    let policy = Reader { defaults: &ServingPolicy::default(), spares_max }.read(&mut body)?;
+    let defaults = Defaults { policy, ..Defaults::default() };
+    let first = first_build(&app, &caller, &mut body, &defaults)?;
     let resources = first.as_ref().and_then(|(_, d)| d.as_ref()).map(|d| d.amounts).unwrap_or_default();
     let access_key = access_key::generate();
     let new = NewModel {
@@ -90,10 +93,11 @@ pub(crate) async fn create(
         access_key_digest: access_key::digest(&app.custody, &access_key),
         access_key_sealed: access_key::seal(&app.custody, &access_key),
         resources,
+        policy: defaults.policy,
     };
     let model = app.store.insert_model(&new, first).await?;
     app.changed();
-    Ok(Answer::of(shown(&app, &model, &project, level).await?).ignoring(unknown))
+    Ok(Answer::of(shown(&app, &model, &project, level).await?).ignoring(body.unknown()))
 }
 
 /// Whose permissions the model runs with: its creator's, or by an administrator another's.
@@ -118,7 +122,7 @@ fn first_build(
     app: &App,
     caller: &Caller,
     body: &mut Fields,
-    unknown: &mut Vec<String>,
+    defaults: &Defaults,
 ) -> Outcome<Option<(NewBuild, Option<NewDeployment>)>> {
     let builds = body.flag("auto_build_model")?.unwrap_or(false);
     let deploys = body.flag("auto_deploy_model")?.unwrap_or(false);
@@ -133,17 +137,18 @@ fn first_build(
             Ok(None)
         };
     };
-    let (build, inner) = read_build(app, caller, &mut config, Amounts::default())?;
-    unknown.extend(config.unknown());
+    let (build, inner) = read_build(app, caller, &mut config, defaults)?;
+    body.note(config.unknown());
     let outer = match outer {
         Some(mut fields) => {
-            let deployment = read_deployment(app, caller, &mut fields, Amounts::default())?;
-            unknown.extend(fields.unknown());
+            let deployment = read_deployment(app, caller, &mut fields, defaults)?;
+            body.note(fields.unknown());
             Some(deployment)
         }
         None if deploys => Some(NewDeployment {
             deployer: caller.user.username.clone(),
-            amounts: Amounts::default(),
+            amounts: defaults.amounts,
+            policy: defaults.policy.clone(),
             environment: "{}".to_owned(),
         }),
         None => None,
@@ -215,6 +220,9 @@ pub(crate) async fn update(
         description: body.text("description")?,
         visibility: body.word("visibility", VISIBILITIES, Visibility::parse)?,
         auth_enabled: body.flag("auth_enabled")?.or(disable.map(|disabled| !disabled)),
+        policy: Some(
+            Reader { defaults: &model.policy, spares_max: app.config.replicas_ceiling }.read(&mut body)?,
+        ),
     };
     app.store.update_model(&model, &patch).await?;
     app.changed();

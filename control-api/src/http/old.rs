@@ -26,7 +26,7 @@ use crate::{
     app::App,
     fault::{Fault, Outcome},
     keys::access_key,
-    rows::{Build, Level, Model, Project, Visibility},
+    rows::{Build, Defaults, Level, Model, Project, Visibility},
     store::{ModelPatch, NewModel, Paging},
 };
 
@@ -121,7 +121,7 @@ async fn create(State(app): State<App>, OldCaller(caller): OldCaller, mut body: 
         Some(enabled) => enabled,
         None => body.flag("authEnabled")?.unwrap_or(true),
     };
-    let deployment = deployment_request(&app, &caller, &mut body, crate::rows::Amounts::default())?;
+    let deployment = deployment_request(&app, &caller, &mut body, &Defaults::default())?;
     let build = build_request(&caller, &mut body)?;
     let access_key = access_key::generate();
     let new = NewModel {
@@ -136,6 +136,7 @@ async fn create(State(app): State<App>, OldCaller(caller): OldCaller, mut body: 
         access_key_digest: access_key::digest(&app.custody, &access_key),
         access_key_sealed: access_key::seal(&app.custody, &access_key),
         resources: deployment.amounts,
+        policy: deployment.policy.clone(),
     };
     let model = app.store.insert_model(&new, Some((build, Some(deployment)))).await?;
     app.changed();
@@ -154,7 +155,7 @@ async fn build(State(app): State<App>, OldCaller(caller): OldCaller, mut body: F
     };
     let (project, _, model) = model(&app, &caller, id, Level::Contributor).await?;
     let deploys = body.has("replicationPolicy");
-    let deployment = deployment_request(&app, &caller, &mut body, model.resources)?;
+    let deployment = deployment_request(&app, &caller, &mut body, &model.defaults())?;
     let new = build_request(&caller, &mut body)?;
     body.ignore(&["projectId", "modelId", "id"]);
     let deployment = deploys.then_some(&deployment);
@@ -175,7 +176,7 @@ async fn deploy(State(app): State<App>, OldCaller(caller): OldCaller, mut body: 
         None => newest_build(&app, &caller, number(&mut body, "modelId")?).await?,
     };
     super::deployments::refuse_failed(&build)?;
-    let new = deployment_request(&app, &caller, &mut body, model.resources)?;
+    let new = deployment_request(&app, &caller, &mut body, &model.defaults())?;
     body.ignore(&["projectId", "modelId", "id"]);
     let deployment = app.store.insert_deployment(&build, &new).await?;
     app.changed();

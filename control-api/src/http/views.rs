@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use millgate_contract::ids::{Username, slug};
 use serde_json::{Value, json};
 
+use super::policies;
 use crate::{
     app::App,
     fault::Outcome,
@@ -120,6 +121,7 @@ pub(crate) fn model(app: &App, model: &Model, project: &Project, level: Level, p
             "num_replicas": model.resources.replicas.to_string(),
             "type": "fixed",
         },
+        "serving_policy": policies::shown(&model.policy),
         "run_as": model.run_as,
         "accelerator_label_id": model.accelerator_label_id,
     })
@@ -167,6 +169,7 @@ pub(crate) fn deployment(app: &App, deployment: &Deployment, model: &Model, peop
         "id": deployment.id,
         "cpu": decimal(cpu_millicores, 1_000),
         "memory": decimal(memory_mb, 1_024),
+        "memory_total": decimal(deployment.policy.memory_total_mb(deployment.amounts), 1_024),
         "nvidia_gpu": nvidia_gpus,
         "environment": deployment.environment,
         "created_at": rfc3339(deployment.created_us),
@@ -176,6 +179,7 @@ pub(crate) fn deployment(app: &App, deployment: &Deployment, model: &Model, peop
         "deployer": people.short(&deployment.deployer),
         "status": deployment.status.as_str(),
         "replicas": replicas,
+        "serving_policy": policies::shown(&deployment.policy),
         "deployment_number": deployment.number,
         "failure_reason": deployment.reason,
     })

@@ -52,6 +52,7 @@ pub(crate) fn build_uid(number: i64) -> u32 {
 /// What a deployment's supervisor is told.
 pub(crate) fn deployment(from: &Ingredients<'_>, deployment: &Deployment) -> DeploymentSpec {
     let mut spec = common(from, deployment.amounts, replica_uid(deployment.number));
+    spec.policy = deployment.policy.replicas.clone();
     spec.deployment = deployment.id.clone();
     spec.replica_prefix = prefix(from, deployment.number);
     spec.slots =
@@ -101,7 +102,12 @@ fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32) -> DeploymentSpec 
             readable: vec![from.build_dir.to_owned(), from.python.base_prefix.clone()],
             home: HOME.into(),
         },
-        policy: ReplicaPolicy::default(),
+        // A trial is over when its one replica is ready.
+        policy: ReplicaPolicy {
+            start: from.model.policy.replicas.start,
+            spares: 0,
+            ..ReplicaPolicy::default()
+        },
     }
 }
 

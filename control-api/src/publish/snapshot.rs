@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use millgate_contract::{
     ids::{BuildId, DeploymentId, ModelId, ProjectId, Username},
     route::{
-        DeploymentRoute, ModelRoute, OnHangUp, ProjectCallers, ROUTE_FORMAT, RevokedKey, RouteSnapshot,
-        Target, Verification, VerifyingKey,
+        DeploymentRoute, ModelRoute, ProjectCallers, ROUTE_FORMAT, RevokedKey, RouteSnapshot, Target,
+        Verification, VerifyingKey,
     },
 };
 
@@ -70,8 +70,8 @@ fn route(app: &App, row: &RouteRow) -> ModelRoute {
         project: ProjectId::new(&row.project),
         access_key_digest: row.access_key_digest.clone(),
         requires_api_key: row.auth_enabled,
-        request_timeout_ms: app.config.request_timeout_ms_default,
-        on_hang_up: OnHangUp::Finish,
+        request_timeout_ms: row.policy.request_timeout_ms.unwrap_or(app.config.request_timeout_ms_default),
+        on_hang_up: row.policy.on_hang_up,
         rate: None,
         target,
     }
@@ -84,5 +84,69 @@ fn why_unavailable(latest_status: &str) -> Cow<'static, str> {
         "failed" => "the model's replicas cannot start".into(),
         "pending" | "deploying" | "deployed" => "the model is being deployed".into(),
         other => format!("the model's deployment is {other}").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millgate_contract::{
+        route::OnHangUp,
+        spec::{CallIsolation, StartPolicy},
+        supervision::Phase,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::{reconcile::Reconciler, testing::Rig};
+
+    /// Deploys, and passes until that one serves.
+    async fn deploy(rig: &Rig, model: &str, policy: serde_json::Value) -> ModelRoute {
+        let config = json!({ "serving_policy": policy });
+        let body = json!({
+            "file_path": "f.py", "function_name": "f", "auto_deploy_model": true, "auto_deployment_config": config,
+        });
+        let build = rig.call("POST", &format!("{model}/builds"), body).await.ok();
+        let build = format!("{model}/builds/{}", build["id"].as_str().unwrap());
+        rig.pretend_built(&build).await;
+        let mut reconciler = Reconciler::new(rig.app.clone());
+        while rig.deployment(&build).await["status"] != "deployed" {
+            reconciler.pass().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        read(&rig.app).await.unwrap().models.remove(0)
+    }
+
+    #[tokio::test]
+    async fn the_policy_of_what_serves_reaches_gateways_and_supervisors() {
+        let rig = Rig::new().await;
+        rig.launcher.units_become(Some(Phase::Serving), "");
+        let project = rig.project("p").await;
+        let model = json!({
+            "name": "m", "serving_policy": {"request_timeout_seconds": "7", "start": "spawn", "colour": 1},
+        });
+        let reply = rig.call("POST", &format!("{project}/models"), model).await;
+        let warning = reply.headers["warning"].to_str().unwrap().to_owned();
+        assert_eq!(warning, "299 millgate \"unknown fields are ignored: serving_policy.colour\"");
+        let model = format!("{project}/models/{}", reply.ok()["id"].as_str().unwrap());
+
+        let route = deploy(&rig, &model, json!({"on_hang_up": "cancel", "isolation": "call"})).await;
+        assert_eq!((route.request_timeout_ms, route.on_hang_up), (7_000, OnHangUp::Cancel));
+        let policy = rig.launcher.launched()[0].policy.clone();
+        assert_eq!((policy.start, policy.isolation), (StartPolicy::Spawn, CallIsolation::Call));
+
+        // What the model says is for deployments to come.
+        let changed = json!({"serving_policy": {"request_timeout_seconds": 0, "start": "fork"}});
+        let shown = rig.call("PATCH", &model, changed).await.ok();
+        assert_eq!(shown["serving_policy"]["start"], "fork");
+        let route = read(&rig.app).await.unwrap().models.remove(0);
+        assert_eq!((route.request_timeout_ms, route.on_hang_up), (7_000, OnHangUp::Cancel));
+        // A client that changes something else sends back the whole object it has read.
+        let reply = rig.call("PATCH", &model, shown).await;
+        assert!(reply.headers.get("warning").is_none(), "{reply:?}");
+
+        let route = deploy(&rig, &model, json!(null)).await;
+        assert_eq!((route.request_timeout_ms, route.on_hang_up), (30_000, OnHangUp::Finish));
+        let policy = rig.launcher.launched()[1].policy.clone();
+        assert_eq!((policy.start, policy.isolation), (StartPolicy::Fork, CallIsolation::Replica));
     }
 }

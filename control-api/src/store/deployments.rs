@@ -8,6 +8,7 @@ use crate::{
     fault::Outcome,
     moment::now_us,
     names,
+    policy::ServingPolicy,
     rows::{Amounts, Build, Deployment, DeploymentStatus},
 };
 
@@ -28,6 +29,7 @@ const COLUMNS: &[(&str, &str)] = &[
 pub(crate) struct NewDeployment {
     pub(crate) deployer: Username,
     pub(crate) amounts: Amounts,
+    pub(crate) policy: ServingPolicy,
     pub(crate) environment: String,
 }
 
@@ -162,8 +164,8 @@ pub(super) async fn insert(
     let sequence = next(tx, "sequence").await?;
     sqlx::query(
         "INSERT INTO deployments (id, number, sequence, build_id, model_id, deployer, cpu_millicores, memory_mb, \
-         nvidia_gpus, replicas, environment, status, reason, is_stop_requested, created_us, updated_us, stopped_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'pending', '', 0, $12, $12, 0)",
+         nvidia_gpus, replicas, environment, policy, status, reason, is_stop_requested, created_us, updated_us, stopped_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'pending', '', 0, $13, $13, 0)",
     )
     .bind(id.as_str())
     .bind(number)
@@ -176,6 +178,7 @@ pub(super) async fn insert(
     .bind(new.amounts.nvidia_gpus)
     .bind(new.amounts.replicas)
     .bind(&new.environment)
+    .bind(new.policy.stored())
     .bind(now_us())
     .execute(&mut **tx)
     .await?;
@@ -200,6 +203,7 @@ pub(super) fn read(row: &AnyRow) -> Deployment {
         model_id: ModelId::new(text(row, "model_id")),
         deployer: Username::new(text(row, "deployer")),
         amounts: amounts(row),
+        policy: ServingPolicy::parse(&text(row, "policy")),
         environment: text(row, "environment"),
         status: DeploymentStatus::parse(&text(row, "status")).unwrap_or(DeploymentStatus::Failed),
         reason: text(row, "reason"),

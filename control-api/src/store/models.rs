@@ -8,6 +8,7 @@ use crate::{
     fault::{Fault, Outcome},
     moment::now_us,
     names,
+    policy::ServingPolicy,
     rows::{Amounts, Model, User, UserRole, Visibility},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct NewModel {
     pub(crate) access_key_digest: String,
     pub(crate) access_key_sealed: String,
     pub(crate) resources: Amounts,
+    pub(crate) policy: ServingPolicy,
 }
 
 /// What is to change.
@@ -47,6 +49,7 @@ pub(crate) struct ModelPatch {
     pub(crate) description: Option<String>,
     pub(crate) visibility: Option<Visibility>,
     pub(crate) auth_enabled: Option<bool>,
+    pub(crate) policy: Option<ServingPolicy>,
 }
 
 impl Store {
@@ -112,14 +115,15 @@ impl Store {
     pub(crate) async fn update_model(&self, model: &Model, patch: &ModelPatch) -> Outcome<()> {
         let mut tx = self.begin().await?;
         sqlx::query(
-            "UPDATE models SET name = $1, description = $2, visibility = $3, auth_enabled = $4, updated_us = $5 \
-             WHERE id = $6",
+            "UPDATE models SET name = $1, description = $2, visibility = $3, auth_enabled = $4, updated_us = $5, \
+             policy = $6 WHERE id = $7",
         )
         .bind(patch.name.as_ref().unwrap_or(&model.name))
         .bind(patch.description.as_ref().unwrap_or(&model.description))
         .bind(patch.visibility.unwrap_or(model.visibility).as_str())
         .bind(i64::from(patch.auth_enabled.unwrap_or(model.auth_enabled)))
         .bind(now_us())
+        .bind(patch.policy.as_ref().unwrap_or(&model.policy).stored())
         .bind(model.id.as_str())
         .execute(&mut *tx)
         .await
@@ -215,8 +219,8 @@ async fn insert(tx: &mut Tx, id: &ModelId, new: &NewModel) -> Outcome<()> {
     sqlx::query(
         "INSERT INTO models (id, number, project_id, name, description, creator, visibility, auth_enabled, run_as, \
          registered_model_id, accelerator_label_id, access_key_digest, access_key_sealed, cpu_millicores, memory_mb, \
-         nvidia_gpus, replicas, routed, is_deleting, created_us, updated_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', $10, $11, $12, $13, $14, $15, $16, '', 0, $17, $17)",
+         nvidia_gpus, replicas, policy, routed, is_deleting, created_us, updated_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', $10, $11, $12, $13, $14, $15, $16, $17, '', 0, $18, $18)",
     )
     .bind(id.as_str())
     .bind(number)
@@ -234,6 +238,7 @@ async fn insert(tx: &mut Tx, id: &ModelId, new: &NewModel) -> Outcome<()> {
     .bind(new.resources.memory_mb)
     .bind(new.resources.nvidia_gpus)
     .bind(new.resources.replicas)
+    .bind(new.policy.stored())
     .bind(now_us())
     .execute(&mut **tx)
     .await
@@ -265,6 +270,7 @@ pub(super) fn read(row: &AnyRow) -> Model {
         accelerator_label_id: number(row, "accelerator_label_id"),
         access_key_sealed: text(row, "access_key_sealed"),
         resources: super::deployments::amounts(row),
+        policy: ServingPolicy::parse(&text(row, "policy")),
         routed: text(row, "routed"),
         is_deleting: flag(row, "is_deleting"),
         created_us: number(row, "created_us"),

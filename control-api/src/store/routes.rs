@@ -3,7 +3,7 @@
 use sqlx::{AnyPool, Row};
 
 use super::{Store, flag, number, text};
-use crate::fault::Outcome;
+use crate::{fault::Outcome, policy::ServingPolicy};
 
 /// One model and, when calls go somewhere, its deployment.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct RouteRow {
     pub(crate) deployment_number: i64,
     pub(crate) build: String,
     pub(crate) slots: i64,
+    pub(crate) policy: ServingPolicy,
     /// The latest deployment's status, for the words of a 503.
     pub(crate) latest_status: String,
 }
@@ -66,6 +67,7 @@ async fn read_routes(pool: &AnyPool) -> Outcome<Vec<RouteRow>> {
         "SELECT m.id AS model, m.name, m.project_id AS project, m.access_key_digest, m.auth_enabled, \
          COALESCE(d.id, '') AS deployment, COALESCE(d.number, 0) AS deployment_number, \
          COALESCE(d.build_id, '') AS build, COALESCE(d.replicas, 0) AS slots, \
+         COALESCE(d.policy, '') AS policy, \
          COALESCE((SELECT l.status FROM deployments l WHERE l.model_id = m.id ORDER BY l.sequence DESC LIMIT 1), '') \
          AS latest_status \
          FROM models m LEFT JOIN deployments d ON d.id = m.routed AND m.routed <> '' \
@@ -85,6 +87,7 @@ async fn read_routes(pool: &AnyPool) -> Outcome<Vec<RouteRow>> {
             deployment_number: number(row, "deployment_number"),
             build: text(row, "build"),
             slots: number(row, "slots"),
+            policy: ServingPolicy::parse(&text(row, "policy")),
             latest_status: text(row, "latest_status"),
         })
         .collect())

@@ -6,7 +6,7 @@ use crate::{
     app::App,
     fault::{Fault, Outcome},
     http::{caller::Caller, fields::Fields},
-    rows::Amounts,
+    rows::{Amounts, Defaults},
     store::{NewBuild, NewDeployment},
 };
 
@@ -57,8 +57,10 @@ pub(super) fn deployment_request(
     app: &App,
     caller: &Caller,
     body: &mut Fields,
-    defaults: Amounts,
+    defaults: &Defaults,
 ) -> Outcome<NewDeployment> {
+    let policy = defaults.policy.clone();
+    let defaults = defaults.amounts;
     let mut amount = |name: &str, max: i64, default: i64| -> Outcome<i64> {
         Ok(body.integer(name, 0, max)?.filter(|n| *n > 0).unwrap_or(default))
     };
@@ -77,5 +79,5 @@ pub(super) fn deployment_request(
         replicas: replicas.unwrap_or(defaults.replicas.min(ceiling)),
     };
     let environment = body.environment("environment")?.unwrap_or_else(|| "{}".to_owned());
-    Ok(NewDeployment { deployer: caller.user.username.clone(), amounts, environment })
+    Ok(NewDeployment { deployer: caller.user.username.clone(), amounts, policy, environment })
 }
