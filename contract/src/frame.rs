@@ -25,10 +25,24 @@
 //! replica  Accepted{id} ──────▶ gateway     before any user code; or Refused{id}, and nothing was run
 //! replica  Done{id} + body ───▶ gateway     once
 //! gateway  Cancel{id} ────────▶ replica     any time after Call; on a second connection with `role: control`
+//! replica  Grant ─────────────▶ gateway     from version 2: its turn, after Refused(busy) or Done{is_queued}
+//! gateway  Decline ───────────▶ replica     from version 2: nobody there waits any more, the next one's turn
 //! ```
 //!
 //! A connection with `Role::Calls` carries calls, one at a time. While a call runs the replica's main thread does
 //! not read it; `Cancel` therefore comes by a connection with `Role::Control`, which a thread without Python reads.
+//!
+//! # Turns
+//!
+//! A gateway that is refused because the replica is busy is queued there, once, by its connection. An idle replica with
+//! a queue takes the first one out and keeps itself for it: from then on it refuses, and queues, everybody else, until
+//! the call of the one whose turn it is has come, or its `Decline`, or the end of its connection, or [`limits::TURN_MS_MAX`] have
+//! passed. `Grant` tells that one. While others wait, `Done` puts its own gateway at the queue's end (`is_queued`), so that
+//! nobody has two turns while another waits, and nobody sends a call to learn that it is not its turn.
+//!
+//! Version 1 knows neither frame. Such a gateway asks again a few milliseconds after each refusal; it is queued as well,
+//! and its turn is kept for it in silence. To a gateway, a replica of version 1 is one that never grants: it asks again.
+//! A gateway may always call without a turn; at worst it is refused.
 //!
 //! Every frame from a replica is hostile input: decoding never panics and never allocates by a length it was told.
 
@@ -44,7 +58,9 @@ use crate::ids::{BuildId, CallId, DeploymentId, ReplicaId, RequestId, SlotIndex}
 use crate::limits;
 
 /// The version this code speaks, and the oldest it still understands.
-pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 2 };
+/// The first version with [`Frame::Grant`], [`Frame::Decline`] and [`Done::is_queued`].
+pub const TURNS_SINCE: u16 = 2;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 16;
 
@@ -191,6 +207,8 @@ pub struct Done {
     pub collects_metrics: bool,
     /// The replica ends after this call and takes no other.
     pub is_leaving: bool,
+    /// Other gateways wait: the one of this connection is queued behind them, and its turn will be told by `Grant`.
+    pub is_queued: bool,
     /// What it cost.
     pub timings: Timings,
     /// Response JSON or text, by `outcome`.
@@ -216,4 +234,8 @@ pub enum Frame {
     Done(Done),
     /// Gateway to replica: the caller is gone.
     Cancel(CallId),
+    /// Replica to gateway: it is your turn, for [`limits::TURN_MS_MAX`].
+    Grant,
+    /// Gateway to replica: nobody waits here, the turn is the next one's.
+    Decline,
 }

@@ -29,6 +29,10 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 pub const ROUTE_SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Milliseconds a call waits for a replica before `429 model.busy`.
 pub const WAIT_MS_MAX: u64 = 30_000;
+/// Milliseconds that a replica keeps itself for the gateway whose turn it is. One that lives is there within a
+/// millisecond, one that dies ends its connection; one that is stopped costs the others this, and once: it is not queued
+/// again before it calls.
+pub const TURN_MS_MAX: u64 = 500;
 /// Milliseconds the function may run where nothing else is said, before `504 model.timeout`.
 pub const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 30_000;
 /// Calls in the line of one model on one gateway.

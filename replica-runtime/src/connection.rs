@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use millgate_contract::frame::{Frame, FrameError, HEADER_BYTES, Header};
+use millgate_contract::frame::{Frame, FrameError, HEADER_BYTES, Header, TURNS_SINCE};
 use nix::{
     errno::Errno,
     sys::{
@@ -47,13 +47,15 @@ pub(crate) struct Connection {
     pub(crate) token: u64,
     /// The gateway's name for itself; empty before its `Join`.
     pub(crate) gateway: Arc<str>,
+    /// Of its `Join`; 0 before.
+    pub(crate) version: u16,
     inbox: BytesMut,
 }
 
 impl Connection {
     pub(crate) fn new(fd: OwnedFd, token: u64) -> Result<Self, Errno> {
         setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(SEND_S_MAX))?;
-        Ok(Self { fd, token, gateway: "".into(), inbox: BytesMut::new() })
+        Ok(Self { fd, token, gateway: "".into(), version: 0, inbox: BytesMut::new() })
     }
 
     /// A frame that has arrived whole, reading what there is to read. `None`: not yet.
@@ -89,6 +91,11 @@ impl Connection {
             }
         }
         Ok(None)
+    }
+
+    /// The gateway can be told of its turn.
+    pub(crate) fn knows_turns(&self) -> bool {
+        self.version >= TURNS_SINCE
     }
 
     /// More has been read than the frames that were taken.

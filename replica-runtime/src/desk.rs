@@ -13,6 +13,9 @@
 //! a lent connection, and before the watcher has the lock it is taken back. Then the watcher finds it neither lent nor
 //! ended, and leaves it alone.
 //!
+//! Whom the watcher refuses is noted here, and learnt by the main thread at the call's end (`turns.rs`): while no call
+//! runs there is nothing to refuse but what the main thread reads itself, so nobody else needs to know whose turn it is.
+//!
 //! # Why a cancelled call never interrupts the next
 //!
 //! An interrupt is sent under the lock, and only while the running call is open to it. The main thread closes it, under
@@ -67,6 +70,15 @@ pub(crate) struct Ended {
     pub(crate) is_draining: bool,
 }
 
+/// What the main thread takes over at the end of a call.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    /// Its own again.
+    pub(crate) connections: Vec<Connection>,
+    /// Connections by which a call was refused, in order; some may have ended since.
+    pub(crate) refused: Vec<u64>,
+}
+
 #[derive(Debug)]
 struct State {
     listener: Option<OwnedFd>,
@@ -76,6 +88,8 @@ struct State {
     joined: Vec<Connection>,
     /// The watcher's while a call runs.
     lent: HashMap<u64, Connection>,
+    /// Whose calls the watcher has refused while this one runs, each once, in order.
+    refused: Vec<u64>,
     /// All connections for calls, to find one that the main thread owns.
     known: HashMap<u64, RawFd>,
 }
@@ -104,6 +118,7 @@ impl Desk {
             is_draining: false,
             joined: Vec::new(),
             lent: HashMap::new(),
+            refused: Vec::new(),
             known: HashMap::new(),
         };
         let main = Interruptible::this_thread();
@@ -133,7 +148,7 @@ impl Desk {
         let joined = std::mem::take(&mut state.joined);
         for mut connection in others.into_iter().chain(joined) {
             // What has been read already epoll does not tell of.
-            if connection.has_read_ahead() && refuse_all(&mut connection, RefusalReason::Busy).is_err() {
+            if connection.has_read_ahead() && state.refuse(&mut connection).is_err() {
                 state.forget(&connection, &self.watch);
                 continue;
             }
@@ -154,14 +169,14 @@ impl Desk {
     }
 
     /// The call is answered; what was lent comes back, with what joined meanwhile.
-    pub(crate) fn end(&self) -> Vec<Connection> {
+    pub(crate) fn end(&self) -> Returned {
         let mut state = self.state();
         state.running = None;
         let back: Vec<Connection> = state.lent.drain().map(|(_, connection)| connection).collect();
         for connection in &back {
             self.watch.change(&connection.fd, connection.token, 0);
         }
-        back
+        Returned { connections: back, refused: std::mem::take(&mut state.refused) }
     }
 
     /// Closes the slot's listener in this process. Whoever connects from now on meets the next replica.
@@ -213,10 +228,10 @@ impl Desk {
     /// Refuses what has come by a lent connection. False if it is not lent: it is the main thread's.
     pub(crate) fn refuse(&self, token: u64) -> bool {
         let mut state = self.state();
-        let reason = if state.is_draining { RefusalReason::Draining } else { RefusalReason::Busy };
-        let Some(connection) = state.lent.get_mut(&token) else { return false };
-        if refuse_all(connection, reason).is_err() {
-            let connection = state.lent.remove(&token).expect("it was found under the same lock");
+        let Some(mut connection) = state.lent.remove(&token) else { return false };
+        if state.refuse(&mut connection).is_ok() {
+            state.lent.insert(token, connection);
+        } else {
             state.forget(&connection, &self.watch);
         }
         true
@@ -281,8 +296,18 @@ impl State {
         Some((running.id, running.deadline))
     }
 
+    /// Refuses what has come by a connection while a call runs, and notes that its gateway waits.
+    fn refuse(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
+        let reason = if self.is_draining { RefusalReason::Draining } else { RefusalReason::Busy };
+        if refuse_all(connection, reason)? && !self.refused.contains(&connection.token) {
+            self.refused.push(connection.token);
+        }
+        Ok(())
+    }
+
     /// To be called before a connection for calls is dropped.
     fn forget(&mut self, connection: &Connection, watch: &Poll) {
+        self.refused.retain(|token| *token != connection.token);
         self.known.remove(&connection.token);
         watch.remove(connection.fd.as_raw_fd());
     }
@@ -294,17 +319,24 @@ impl State {
     }
 }
 
-/// Refuses each call that has arrived on `connection`.
-pub(crate) fn refuse_all(connection: &mut Connection, reason: RefusalReason) -> Result<(), ConnectionError> {
+/// Refuses each call that has arrived on `connection`; whether there was one.
+pub(crate) fn refuse_all(
+    connection: &mut Connection,
+    reason: RefusalReason,
+) -> Result<bool, ConnectionError> {
+    let mut has_called = false;
     while let Some(frame) = connection.receive()? {
         match frame {
-            Frame::Call(call, _) => connection.send_now(&Frame::Refused(call.id, reason).encode())?,
-            // Its call has ended, or is cancelled by the connection for control.
-            Frame::Cancel(_) => {}
+            Frame::Call(call, _) => {
+                connection.send_now(&Frame::Refused(call.id, reason).encode())?;
+                has_called = true;
+            }
+            // A cancelled call has ended, or is cancelled by the connection for control; a declined turn has passed.
+            Frame::Cancel(_) | Frame::Decline => {}
             _ => return Err(ConnectionError::Ended),
         }
     }
-    Ok(())
+    Ok(has_called)
 }
 
 #[cfg(test)]
@@ -361,7 +393,8 @@ mod tests {
         assert!(desk.refuse(21));
         assert!(is_refused(&mut late_end));
         let back = desk.end();
-        assert_eq!(back.iter().map(|connection| connection.token).collect::<Vec<_>>(), [21]);
+        assert_eq!(back.connections.iter().map(|connection| connection.token).collect::<Vec<_>>(), [21]);
+        assert_eq!(back.refused, [21]);
         send_call(&mut late_end);
         assert_eq!(desk.watch.wait(0), None, "it is the main thread's again");
         drop(late_end);
@@ -379,6 +412,8 @@ mod tests {
         assert!(other.has_read_ahead());
         desk.begin(CallId(1), &caller, Instant::now(), vec![other]);
         assert!(is_refused(&mut other_end));
+        assert_eq!(desk.end().refused, [21]);
+        assert_eq!(desk.end().refused, [0_u64; 0]);
     }
 
     #[test]

@@ -46,6 +46,32 @@ pub(crate) fn clear(event: &OwnedFd) {
     let _ = nix::unistd::read(event, &mut [0; 8]);
 }
 
+/// A timer that is not set, non-blocking.
+pub(crate) fn timer() -> nix::Result<OwnedFd> {
+    // SAFETY: asks for a new descriptor only.
+    let raw = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+    // SAFETY: `timerfd_create` has just made it.
+    out_of_the_way(unsafe { OwnedFd::from_raw_fd(Errno::result(raw)?) })
+}
+
+/// Makes a timer readable once, so many milliseconds from now, whatever it was set to and whether it was over.
+pub(crate) fn set_timer(timer: &OwnedFd, after_ms: u64) {
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let (seconds, milliseconds) = (after_ms / 1_000, after_ms % 1_000);
+    let after = libc::timespec {
+        tv_sec: seconds.cast_signed(),
+        tv_nsec: i64::try_from(milliseconds * 1_000_000).expect("it is less than a second"),
+    };
+    let spec = libc::itimerspec { it_interval: never, it_value: after };
+    // SAFETY: `spec` lives through the call, and the old setting is not asked for. A valid setting is not refused.
+    unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const spec, std::ptr::null_mut()) };
+}
+
+/// Makes a timer unreadable; false if it had not gone off.
+pub(crate) fn take_timer(timer: &OwnedFd) -> bool {
+    nix::unistd::read(timer, &mut [0; 8]).is_ok()
+}
+
 /// What epoll has to tell of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Told {

@@ -12,6 +12,7 @@
 //! | `serve`, `call` | the main thread: frames in, function, frames out |
 //! | [`info`] | which Python this program was built for |
 //! | `policy` | how many calls a process is used for |
+//! | `turns` | whose turn it is, where several gateways share a replica |
 //! | `watcher`, `desk` | the thread without Python, and what both threads share |
 //! | [`json`] | Python objects and JSON |
 //! | `program`, `interpreter`, `bootstrap.py` | Python: start, file, function, event loop, tracked metrics |
@@ -34,4 +35,5 @@ pub mod replica;
 mod serve;
 mod signals;
 pub mod template;
+mod turns;
 mod watcher;

@@ -3,16 +3,23 @@
 //! The thread that reads a frame runs the function and writes the answer; nothing is handed over. Python is attached all
 //! the time but for the wait. How the threads share connections is argued in `desk.rs`.
 //!
+//! Several gateways are served in turn (`turns.rs`). The turn is passed on when nothing runs: after an answer, and when a
+//! turn is declined, has expired, or has lost its gateway.
+//!
 //! Per call with one gateway: `epoll_wait`, `recv`, `sendmsg` (`Accepted`), 2 × `getrusage`, `sendmsg` (`Done`).
 
 use std::{
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
-use millgate_contract::frame::{self, Call, Done, Frame, RefusalReason};
+use millgate_contract::{
+    frame::{self, Call, Done, Frame, RefusalReason},
+    ids::CallId,
+    limits,
+};
 use nix::errno::Errno;
 use pyo3::prelude::*;
 
@@ -23,9 +30,14 @@ use crate::{
     fds::{self, Poll},
     log,
     policy::Policy,
+    turns::Turns,
 };
 
 const WAKE: u64 = 0;
+const TURN_OVER: u64 = 1;
+/// Milliseconds for which a turn is kept for a gateway that cannot be told of it: some of the pauses after which it asks
+/// again, and no more, since it may have no use for the turn and cannot say so.
+const SILENT_TURN_MS: u64 = 20;
 /// Answers over this are written with Python detached: the gateway may be slow, and the user's threads need not wait.
 const DETACHED_BYTES_MIN: usize = 64 * 1024;
 
@@ -46,6 +58,9 @@ pub(crate) struct Server<'a> {
     desk: Arc<Desk>,
     poll: Poll,
     connections: Vec<Connection>,
+    turns: Turns,
+    /// Set with each turn.
+    turn_over: OwnedFd,
     policy: Policy,
     leave: Option<Leave>,
     /// Done once, after the first answer of a replica that stays.
@@ -61,12 +76,16 @@ impl<'a> Server<'a> {
     ) -> Result<Self, Errno> {
         let poll = Poll::new()?;
         poll.add(&desk.wake, WAKE, libc::EPOLLIN)?;
+        let turn_over = fds::timer()?;
+        poll.add(&turn_over, TURN_OVER, libc::EPOLLIN)?;
         Ok(Self {
             py,
             runner,
             desk,
             poll,
             connections: Vec::new(),
+            turns: Turns::default(),
+            turn_over,
             policy,
             leave: None,
             on_first_answer: None,
@@ -81,6 +100,7 @@ impl<'a> Server<'a> {
             drop(self.py.check_signals());
             match token {
                 Some(WAKE) => self.fetch(),
+                Some(TURN_OVER) => self.expire_turn(),
                 Some(token) => self.read(token),
                 None => {}
             }
@@ -160,20 +180,75 @@ impl<'a> Server<'a> {
     fn handle(&mut self, index: usize, received: Result<Option<Frame>, ConnectionError>) {
         match received {
             Ok(None | Some(Frame::Cancel(_))) => {}
-            Ok(Some(Frame::Call(call, body))) => self.call(index, &call, &body),
+            Ok(Some(Frame::Call(call, body))) => {
+                if self.turns.may_call(self.connections[index].token) {
+                    self.call(index, &call, &body);
+                } else {
+                    self.refuse(index, call.id);
+                }
+            }
+            Ok(Some(Frame::Decline)) => {
+                self.turns.decline(self.connections[index].token);
+                self.pass_turn();
+            }
             // The end of the peer, something that is no frame, or a frame that is not a gateway's to send.
             Ok(Some(_)) | Err(_) => self.close(index),
         }
     }
 
+    /// It is another gateway's turn.
+    fn refuse(&mut self, index: usize, id: CallId) {
+        let connection = &self.connections[index];
+        self.turns.refused(connection.token);
+        if connection.send_now(&Frame::Refused(id, RefusalReason::Busy).encode()).is_err() {
+            self.close(index);
+        }
+    }
+
+    fn expire_turn(&mut self) {
+        if fds::take_timer(&self.turn_over) {
+            self.turns.expire();
+            self.pass_turn();
+        }
+    }
+
+    /// Makes it the turn of who waits longest, if it is nobody's.
+    fn pass_turn(&mut self) {
+        if self.leave.is_some() {
+            return;
+        }
+        while let Some(token) = self.turns.next() {
+            let Some(index) = self.connections.iter().position(|connection| connection.token == token) else {
+                self.turns.forget(token);
+                continue;
+            };
+            let connection = &self.connections[index];
+            let is_silent = !connection.knows_turns();
+            if is_silent || connection.send_now(&Frame::Grant.encode()).is_ok() {
+                let kept_ms = if is_silent { SILENT_TURN_MS } else { limits::TURN_MS_MAX };
+                fds::set_timer(&self.turn_over, kept_ms);
+                return;
+            }
+            // It waits for a word that it does not get: it must connect anew.
+            self.remove(index);
+        }
+    }
+
     fn close(&mut self, index: usize) {
+        self.remove(index);
+        self.pass_turn();
+    }
+
+    fn remove(&mut self, index: usize) {
         let connection = self.connections.swap_remove(index);
+        self.turns.forget(connection.token);
         self.poll.remove(connection.fd.as_raw_fd());
         self.desk.close(connection);
     }
 
     fn call(&mut self, index: usize, call: &Call, body: &Bytes) {
         let caller = self.connections.swap_remove(index);
+        self.turns.begin(caller.token);
         let others = std::mem::take(&mut self.connections);
         let deadline = Instant::now() + Duration::from_millis(u64::from(call.remaining_ms));
         self.desk.begin(call.id, &caller, deadline, others);
@@ -184,9 +259,11 @@ impl<'a> Server<'a> {
         if result.is_ok() {
             self.connections.push(caller);
         } else {
+            self.turns.forget(caller.token);
             self.poll.remove(caller.fd.as_raw_fd());
             self.desk.close(caller);
         }
+        self.pass_turn();
     }
 
     /// An error is one of the connection; the function has run, or not, all the same.
@@ -202,8 +279,12 @@ impl<'a> Server<'a> {
         }
         // Before the answer: whoever has seen it may call at once, on any connection, and is not refused.
         let back = self.desk.end();
-        self.adopt(back);
-        self.answer(caller, call, answer?)
+        self.adopt(back.connections);
+        // Those that ended while they were lent.
+        self.turns.keep(|token| self.connections.iter().any(|connection| connection.token == token));
+        let may_queue = caller.knows_turns() && self.leave.is_none();
+        let is_queued = self.turns.end(may_queue.then_some(caller.token), &back.refused);
+        self.answer(caller, call, answer?, is_queued)
     }
 
     fn decide_to_leave(&mut self, answer: &Answer) {
@@ -224,12 +305,19 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn answer(&self, caller: &Connection, call: &Call, answer: Answer) -> Result<(), ConnectionError> {
+    fn answer(
+        &self,
+        caller: &Connection,
+        call: &Call,
+        answer: Answer,
+        is_queued: bool,
+    ) -> Result<(), ConnectionError> {
         let done = Done {
             id: call.id,
             outcome: answer.outcome,
             collects_metrics: answer.collects_metrics,
             is_leaving: self.leave.is_some(),
+            is_queued,
             timings: answer.timings,
             value: answer.value,
             metrics: answer.metrics,

@@ -191,6 +191,7 @@ impl Watcher {
         };
         let mut connection = self.newcomers.remove(&token).expect("it was found above");
         connection.gateway = join.gateway.into();
+        connection.version = join.version;
         match join.role {
             Role::Calls => {
                 self.watch.desk.join(connection);

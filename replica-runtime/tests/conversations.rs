@@ -39,61 +39,6 @@ impl Gate {
 }
 
 #[test]
-fn a_second_gateway_is_refused_while_a_call_runs_and_served_afterwards() {
-    let project = Project::new(WAITING);
-    let gate = Gate::new(&project);
-    let template = project.import();
-    let replica = template.ready();
-    let (mut first, mut second) = (replica.join("one", Role::Calls), replica.join("two", Role::Calls));
-    let id = first.begin(&gate.request("first"));
-    first.expect_accepted(id);
-    for _ in 0..3 {
-        let refused = second.begin(&gate.request("second"));
-        assert_eq!(second.next(), Frame::Refused(refused, RefusalReason::Busy));
-    }
-    // One that connects in the middle of the call is greeted and refused as well.
-    let mut third = replica.join("three", Role::Calls);
-    let refused = third.begin(&gate.request("third"));
-    assert_eq!(third.next(), Frame::Refused(refused, RefusalReason::Busy));
-    gate.open();
-    assert_eq!(&first.expect_done(id).value[..], b"\"first\"");
-    for (gateway, name) in [(&mut second, "second"), (&mut third, "third"), (&mut first, "first")] {
-        assert_eq!(gateway.answer(&gate.request(name)), format!("\"{name}\""));
-    }
-    replica.terminate();
-    replica.expect_leaving();
-    assert_eq!(replica.log.whole().matches("begun").count(), 4, "refused calls are not run");
-}
-
-#[test]
-fn many_gateways_calling_at_once_get_their_own_answers_or_are_refused() {
-    let template = Project::new("def predict(args):\n    return args\n").import();
-    let replica = template.ready();
-    std::thread::scope(|scope| {
-        for gateway in 0..4_u32 {
-            let replica = &replica;
-            scope.spawn(move || {
-                let mut connection = replica.join(&format!("gw-{gateway}"), Role::Calls);
-                let mut answered = 0;
-                while answered < 300 {
-                    let request = format!("[{gateway},{answered}]");
-                    let id = connection.begin(&request);
-                    match connection.next() {
-                        Frame::Refused(refused, RefusalReason::Busy) => assert_eq!(refused, id),
-                        Frame::Accepted(accepted) => {
-                            assert_eq!(accepted, id);
-                            assert_eq!(&connection.expect_done(id).value[..], request.as_bytes());
-                            answered += 1;
-                        }
-                        other => panic!("unexpected: {other:?}"),
-                    }
-                }
-            });
-        }
-    });
-}
-
-#[test]
 fn a_call_that_comes_together_with_its_join_is_answered() {
     let template = Project::new("def predict(args):\n    return args\n").import();
     let replica = template.ready();

@@ -13,6 +13,8 @@ use crate::{
 
 /// Of the header's flags: a receiver that does not know the kind may skip the frame.
 pub(super) const FLAG_OPTIONAL: u8 = 1;
+/// Where in a header the flags are.
+const FLAGS_AT: usize = 5;
 
 mod kind {
     pub(super) const HELLO: u8 = 1;
@@ -22,7 +24,9 @@ mod kind {
     pub(super) const REFUSED: u8 = 5;
     pub(super) const DONE: u8 = 6;
     pub(super) const CANCEL: u8 = 7;
-    // 8 `Chunk` and 9 `End` are reserved for streaming, 10 `Grant` for replicas shared by gateways.
+    // 8 `Chunk` and 9 `End` are reserved for streaming.
+    pub(super) const GRANT: u8 = 10;
+    pub(super) const DECLINE: u8 = 11;
 }
 
 /// A header, checked.
@@ -106,6 +110,8 @@ impl Header {
             ),
             kind::DONE => Frame::Done(Self::decode_done(id, head, &body)?),
             kind::CANCEL => Frame::Cancel(id),
+            kind::GRANT => Frame::Grant,
+            kind::DECLINE => Frame::Decline,
             _ if self.is_optional => return Ok(None),
             unknown => return Err(FrameError::UnknownKind(unknown)),
         }))
@@ -142,6 +148,7 @@ impl Header {
             outcome,
             collects_metrics: facts & 1 != 0,
             is_leaving: facts & 2 != 0,
+            is_queued: facts & 4 != 0,
             timings,
             value: body.slice(..value_bytes),
             metrics: body.slice(value_bytes..),
@@ -196,6 +203,8 @@ impl Frame {
                 out.put_slice(&done.metrics);
             }
             Self::Cancel(id) => Head::new().finish(&mut out, kind::CANCEL, *id, 0),
+            Self::Grant => Head::new().finish_optional(&mut out, kind::GRANT),
+            Self::Decline => Head::new().finish_optional(&mut out, kind::DECLINE),
         }
         out.freeze()
     }
@@ -220,7 +229,8 @@ pub fn encode_done_head(out: &mut BytesMut, done: &Done) {
         Outcome::BadInput => 3,
         Outcome::Cancelled => 4,
     });
-    head.u8(u8::from(done.collects_metrics) | u8::from(done.is_leaving) << 1);
+    let facts = [done.collects_metrics, done.is_leaving, done.is_queued];
+    head.u8(facts.into_iter().enumerate().fold(0, |bits, (at, is_so)| bits | u8::from(is_so) << at));
     head.u32(u32::try_from(done.value.len()).expect("a response is bounded by RESPONSE_BYTES_MAX"));
     head.u32(done.timings.decode_us);
     head.u32(done.timings.run_us);
@@ -258,6 +268,13 @@ impl Head {
     fn text(&mut self, text: &str) {
         self.u16(u16::try_from(text.len()).expect("texts in heads are bounded by the limits of their ids"));
         self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// A frame about no call, without a body, that whoever does not know it may skip.
+    fn finish_optional(self, out: &mut BytesMut, kind: u8) {
+        let begin = out.len();
+        self.finish(out, kind, CallId(0), 0);
+        out[begin + FLAGS_AT] = FLAG_OPTIONAL;
     }
 
     pub(super) fn finish(self, out: &mut BytesMut, kind: u8, call: CallId, body_bytes: usize) {

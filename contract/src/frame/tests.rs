@@ -54,6 +54,7 @@ fn one_of_each() -> Vec<(&'static str, Frame)> {
                 outcome: Outcome::Ok,
                 collects_metrics: true,
                 is_leaving: false,
+                is_queued: false,
                 timings: Timings {
                     decode_us: 1,
                     run_us: 2,
@@ -67,6 +68,8 @@ fn one_of_each() -> Vec<(&'static str, Frame)> {
             }),
         ),
         ("cancel", Frame::Cancel(CallId(7))),
+        ("grant", Frame::Grant),
+        ("decline", Frame::Decline),
     ]
 }
 
@@ -111,6 +114,35 @@ fn a_header_that_promises_too_much_is_refused_before_anything_is_read() {
 }
 
 #[test]
+fn whoever_does_not_know_a_turn_may_skip_its_frames() {
+    for frame in [Frame::Grant, Frame::Decline] {
+        assert_eq!(frame.encode()[5], FLAG_OPTIONAL);
+    }
+    for frame in one_of_each().into_iter().map(|(_, frame)| frame) {
+        let is_about_a_turn = matches!(frame, Frame::Grant | Frame::Decline);
+        assert_eq!(frame.encode()[5] == FLAG_OPTIONAL, is_about_a_turn, "{frame:?}");
+    }
+}
+
+#[test]
+fn each_fact_of_an_answer_comes_back_as_it_was() {
+    for bits in 0..8_u8 {
+        let done = Done {
+            id: CallId(1),
+            outcome: Outcome::Ok,
+            collects_metrics: bits & 1 != 0,
+            is_leaving: bits & 2 != 0,
+            is_queued: bits & 4 != 0,
+            timings: Timings::default(),
+            value: Bytes::new(),
+            metrics: Bytes::new(),
+        };
+        let frame = Frame::Done(done);
+        assert_eq!(decode(&frame.encode()), Ok(Some(frame)));
+    }
+}
+
+#[test]
 fn versions_meet_at_the_newest_both_know() {
     let range = |min, max| ProtocolRange { min, max };
     assert_eq!(range(1, 3).common(range(2, 5)), Some(3));
@@ -119,7 +151,7 @@ fn versions_meet_at_the_newest_both_know() {
 
 proptest! {
     #[test]
-    fn hostile_bytes_never_panic(kind in 0_u8..12, head in proptest::collection::vec(any::<u8>(), 0..80), body in proptest::collection::vec(any::<u8>(), 0..40), cut in 0_usize..90) {
+    fn hostile_bytes_never_panic(kind in 0_u8..14, head in proptest::collection::vec(any::<u8>(), 0..80), body in proptest::collection::vec(any::<u8>(), 0..40), cut in 0_usize..90) {
         let mut raw = BytesMut::new();
         Head(head).finish(&mut raw, kind, CallId(1), body.len());
         raw.put_slice(&body);

@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use millgate_contract::{
-    frame::{Call, Done, Frame, HEADER_BYTES, Header, Hello, Join, Outcome, Role},
+    frame::{Call, Done, Frame, HEADER_BYTES, Header, Hello, Join, Outcome, PROTOCOL, RefusalReason, Role},
     ids::{BuildId, CallId, DeploymentId, ReplicaId, RequestId, SlotIndex},
     limits, line,
     nursery::{
@@ -357,10 +357,15 @@ impl Replica {
 
     /// A gateway's connection that has joined.
     pub fn join(&self, name: &str, role: Role) -> Gateway {
+        self.join_as(PROTOCOL.max, name, role)
+    }
+
+    /// The same for a gateway that speaks this version.
+    pub fn join_as(&self, version: u16, name: &str, role: Role) -> Gateway {
         let mut gateway = self.connect();
         let hello = gateway.hello();
-        assert_eq!(hello.replica, self.name);
-        gateway.send(&Frame::Join(Join { version: hello.protocol.max, role, gateway: name.into() }));
+        assert_eq!((hello.replica, hello.protocol), (self.name.clone(), PROTOCOL));
+        gateway.send(&Frame::Join(Join { version, role, gateway: name.into() }));
         gateway
     }
 
@@ -454,6 +459,14 @@ impl Gateway {
 
     pub fn expect_accepted(&mut self, id: CallId) {
         assert_eq!(self.next(), Frame::Accepted(id));
+    }
+
+    pub fn expect_refused(&mut self, id: CallId) {
+        assert_eq!(self.next(), Frame::Refused(id, RefusalReason::Busy));
+    }
+
+    pub fn expect_grant(&mut self) {
+        assert_eq!(self.next(), Frame::Grant);
     }
 
     pub fn expect_done(&mut self, id: CallId) -> Done {
