@@ -182,6 +182,8 @@ impl Exchange {
         loop {
             match (link.next_frame(), self.stage) {
                 (Ok(None), _) => return None,
+                // It crossed the call; that it was this gateway's turn makes no difference now.
+                (Ok(Some(Frame::Grant)), Stage::Sent) => {}
                 (Ok(Some(Frame::Accepted(id))), Stage::Sent) if id == self.id => self.stage = Stage::Accepted,
                 (Ok(Some(Frame::Refused(id, reason))), Stage::Sent) if id == self.id => {
                     return Some(End::Refused(reason));
@@ -205,7 +207,7 @@ impl Exchange {
                 if done.is_leaving {
                     link.leave();
                 } else {
-                    link.release();
+                    link.release(done.is_queued);
                 }
                 Attempt::Done(done)
             }

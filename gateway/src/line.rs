@@ -5,7 +5,8 @@
 //! - a place belongs to a [`Ticket`], numbered at arrival: a call that must wait again (its replica turned out not to
 //!   have started it) gets its old place back;
 //! - a replica granted to a call that vanished in the same instant goes to the next: the grant stays in the line until
-//!   the call takes it, and [`Standing`]'s drop gives it on.
+//!   the call takes it, and [`Standing`]'s drop gives it on;
+//! - a replica that is kept for this gateway, others waiting for it (`Grant`), is given to a call or declined at once.
 //!
 //! The line does not know time: whoever waits bounds it. Bytes of waiting bodies are bounded per line, and by a
 //! [`Budget`] over all lines of a gateway.
@@ -30,6 +31,12 @@ pub(crate) trait Place {
     /// It must not be handed out any more. Asked under the line's lock, so that setting it and then calling
     /// [`Line::take_idle`] leaves none behind.
     fn is_retired(&self) -> bool;
+
+    /// It is being kept for whoever waits here, at somebody else's cost: it must not lie idle so. Asked under the lock.
+    fn is_kept(&self) -> bool;
+
+    /// Nobody waits here: it need not be kept. Not said under the lock.
+    fn decline(&mut self);
 }
 
 /// How much may wait.
@@ -144,21 +151,25 @@ impl<P: Place> Line<P> {
     }
 
     /// Gives a replica to the oldest waiting call, or keeps it.
-    pub(crate) fn offer(&self, place: P) {
-        let mut state = self.lock();
-        if place.is_retired() {
-            drop(state);
-            drop(place);
-            return;
-        }
-        match state.waiting.pop_first() {
-            Some((number, waiter)) => {
+    pub(crate) fn offer(&self, mut place: P) {
+        loop {
+            let mut state = self.lock();
+            if place.is_retired() {
+                drop(state);
+                return drop(place);
+            }
+            if let Some((number, waiter)) = state.waiting.pop_first() {
                 state.waiting_bytes -= waiter.body_bytes;
                 state.granted.push((number, place));
                 drop(state);
-                waiter.wake();
+                return waiter.wake();
             }
-            None => state.idle.push(place),
+            if !place.is_kept() {
+                return state.idle.push(place);
+            }
+            drop(state);
+            place.decline();
+            // Somebody may have come meanwhile, and then it is theirs, to be tried as any other.
         }
     }
 

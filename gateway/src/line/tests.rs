@@ -10,16 +10,30 @@ use super::*;
 
 /// A replica without a socket.
 #[derive(Debug)]
-struct Token(u32, Arc<AtomicBool>);
+struct Token {
+    number: u32,
+    is_retired: Arc<AtomicBool>,
+    is_kept: bool,
+    declined: Arc<AtomicUsize>,
+}
 
 impl Place for Token {
     fn is_retired(&self) -> bool {
-        self.1.load(Ordering::SeqCst)
+        self.is_retired.load(Ordering::SeqCst)
+    }
+
+    fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    fn decline(&mut self) {
+        self.is_kept = false;
+        self.declined.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 fn token(number: u32) -> Token {
-    Token(number, Arc::new(AtomicBool::new(false)))
+    Token { number, is_retired: Arc::default(), is_kept: false, declined: Arc::default() }
 }
 
 fn line(calls_max: usize, bytes_max: usize) -> Arc<Line<Token>> {
@@ -39,7 +53,7 @@ fn poll(standing: &mut Standing<Token>) -> Poll<Result<Token, Turned>> {
 
 fn granted(standing: &mut Standing<Token>) -> Option<u32> {
     match poll(standing) {
-        Poll::Ready(Ok(token)) => Some(token.0),
+        Poll::Ready(Ok(token)) => Some(token.number),
         _ => None,
     }
 }
@@ -107,13 +121,29 @@ fn a_replica_granted_to_a_call_that_vanished_goes_to_the_next() {
 fn a_retired_replica_is_neither_kept_nor_granted() {
     let line = line(10, 10);
     let is_retired = Arc::new(AtomicBool::new(false));
-    line.offer(Token(1, is_retired.clone()));
+    line.offer(Token { is_retired: is_retired.clone(), ..token(1) });
     is_retired.store(true, Ordering::SeqCst);
     assert_eq!(line.take_idle(|t| t.is_retired()).len(), 1);
     let mut standing = stand(&line, line.ticket());
-    line.offer(Token(1, is_retired));
+    line.offer(Token { is_retired, ..token(1) });
     assert_eq!(granted(&mut standing), None);
     assert_eq!(line.idle_len(), 0);
+}
+
+#[test]
+fn a_replica_that_is_kept_for_nobody_is_declined_and_idle() {
+    let line = line(10, 10);
+    let declined = Arc::<AtomicUsize>::default();
+    let kept = |number| Token { is_kept: true, declined: declined.clone(), ..token(number) };
+    let first = stand(&line, line.ticket());
+    line.offer(kept(1));
+    assert_eq!(declined.load(Ordering::SeqCst), 0, "somebody waits for it");
+    drop(first);
+    assert_eq!((declined.load(Ordering::SeqCst), line.idle_len()), (1, 1));
+    line.offer(kept(2));
+    assert_eq!((declined.load(Ordering::SeqCst), line.idle_len()), (2, 2));
+    let Ok(Lease::Now(token)) = line.lease(line.ticket(), 1) else { panic!("two are idle") };
+    assert!(!token.is_kept);
 }
 
 #[test]
@@ -233,7 +263,7 @@ fn no_race_of_a_grant_and_a_vanishing_caller_loses_a_replica() {
                         }
                     };
                     if let Some(token) = token {
-                        let is_busy = &running[token.0 as usize];
+                        let is_busy = &running[token.number as usize];
                         assert!(!is_busy.swap(true, Ordering::SeqCst), "two callers on one replica");
                         served.fetch_add(1, Ordering::Relaxed);
                         is_busy.store(false, Ordering::SeqCst);

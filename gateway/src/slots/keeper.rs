@@ -2,6 +2,9 @@
 //!
 //! A connection to a slot without a replica waits in the listener's queue until the next one greets: a replacement
 //! needs nobody's word. Pauses are only between attempts that led to nothing.
+//!
+//! A link comes back when its replica is other gateways' for now. It stays here until its turn, and is then offered like a
+//! new one; the line gives it to a call or declines the turn.
 
 use std::{
     sync::{
@@ -19,8 +22,11 @@ use super::{deployment::Shared, link::Link};
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 /// The longest pause.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long a link rests whose replica was busy for somebody else.
+/// How long a link rests whose replica was busy for another gateway and cannot tell when that is over.
 const REST: Duration = Duration::from_millis(5);
+/// How long one waits for its turn at most. A sound replica needs no asking; one that forgets whom it has queued would
+/// else be lost to this gateway.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Pauses that double.
 pub(super) struct BackOff(Duration);
@@ -65,11 +71,21 @@ async fn serve(shared: &Arc<Shared>, mut link: Link) {
         shared.line().offer(free);
         shared.take_over();
         match homecoming.await {
-            Ok(returned) => {
-                tokio::time::sleep(REST).await;
-                link = returned;
-            }
+            Ok(returned) => match rest(returned).await {
+                Some(rested) => link = rested,
+                None => return,
+            },
             Err(_) => return,
         }
     }
+}
+
+/// Waits until a link whose replica is busy for other gateways is worth another try. `None` when it has ended.
+async fn rest(mut link: Link) -> Option<Link> {
+    if !link.knows_turns() {
+        tokio::time::sleep(REST).await;
+        return Some(link);
+    }
+    let has_ended = matches!(tokio::time::timeout(TURN_WAIT_MAX, link.turn()).await, Ok(false));
+    (!has_ended).then_some(link)
 }

@@ -1,7 +1,8 @@
 //! One connection to a replica: greeted, and then used for one call after another.
 //!
 //! A link is owned by its keeper while it connects, by the line while idle, by the call while busy. Whoever drops it
-//! ends it, and its keeper connects anew: there is no other way to get rid of one, and none to lose one. All that comes
+//! ends it, and its keeper connects anew: there is no other way to get rid of one, and none to lose one. One whose replica
+//! is busy for other gateways is with its keeper again until its turn is told (the contract's `frame`). All that comes
 //! by it is hostile input: lengths are capped by the contract and memory grows only with what has arrived.
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use millgate_contract::{
-    frame::{Frame, FrameError, HEADER_BYTES, Header, Hello, Join, PROTOCOL, Role},
+    frame::{Frame, FrameError, HEADER_BYTES, Header, Hello, Join, PROTOCOL, Role, TURNS_SINCE},
     ids::{CallId, SlotIndex},
     limits,
     spec::DeploymentSpec,
@@ -64,6 +65,10 @@ pub(crate) struct Link {
     pub(crate) shared: Arc<Shared>,
     /// Its process is dead, by the supervisor's word.
     pub(crate) death: Arc<Death>,
+    /// Of the frames both sides speak.
+    version: u16,
+    /// The replica is kept for this gateway: it is its turn.
+    is_kept: bool,
     /// Header and head of the call being written; kept for its memory.
     pub(crate) head: BytesMut,
     received: BytesMut,
@@ -77,6 +82,16 @@ pub(crate) struct Link {
 impl Place for Link {
     fn is_retired(&self) -> bool {
         self.shared.is_retired()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    fn decline(&mut self) {
+        self.is_kept = false;
+        // Written whole or, when there is no room for even this, not at all; then the turn passes with its time.
+        let _ = self.stream.try_write(&Frame::Decline.encode());
     }
 }
 
@@ -111,6 +126,8 @@ impl Link {
             hello,
             shared: Arc::clone(shared),
             death,
+            version,
+            is_kept: false,
             head,
             received,
             calls: 0,
@@ -126,7 +143,35 @@ impl Link {
         (self, receiver)
     }
 
-    /// Gives the link back to its keeper, to be offered again after a pause.
+    /// The replica tells whose turn it is.
+    pub(super) fn knows_turns(&self) -> bool {
+        self.version >= TURNS_SINCE
+    }
+
+    /// Waits until the replica, which has queued this gateway, says that it is its turn. False when the connection has
+    /// ended, or nonsense came by it. May be dropped and called again.
+    pub(super) async fn turn(&mut self) -> bool {
+        let death = Arc::clone(&self.death);
+        loop {
+            match self.next_frame() {
+                Ok(Some(Frame::Grant)) => {
+                    self.is_kept = true;
+                    return true;
+                }
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return false,
+            }
+            tokio::select! {
+                biased;
+                () = death.said() => return false,
+                read = self.read() => if !matches!(read, Ok(1..)) {
+                    return false;
+                },
+            }
+        }
+    }
+
+    /// Gives the link back to its keeper, to be offered again when the replica has time for this gateway.
     pub(crate) fn go_home(mut self) {
         if let Some(home) = self.home.take() {
             // The keeper is gone when the deployment is retired; then the link ends here.
@@ -136,11 +181,14 @@ impl Link {
 
     /// The number of the next call.
     pub(crate) fn next_call(&mut self) -> CallId {
+        // With the call, the replica's keeping ends.
+        self.is_kept = false;
         self.calls += 1;
         CallId(self.calls)
     }
 
-    /// False when something arrived that an idle replica has no business saying, or the connection has ended.
+    /// False when something arrived that an idle replica has no business
+    /// saying, or the connection has ended.
     pub(crate) fn is_quiet(&mut self) -> bool {
         if self.death.is_said() {
             return false;
@@ -148,7 +196,8 @@ impl Link {
         loop {
             match self.next_frame() {
                 Ok(None) if !self.received.is_empty() => return false,
-                Ok(None) => {}
+                // A turn that comes when nobody waits for it any more is as good as none.
+                Ok(None | Some(Frame::Grant)) => {}
                 Ok(Some(_)) | Err(_) => return false,
             }
             self.received.reserve(READ_BYTES);
@@ -190,11 +239,14 @@ impl Link {
         Ok(())
     }
 
-    /// Back to the line, free for the next call.
-    pub(crate) fn release(mut self) {
+    /// Its replica has answered and takes other calls: those of this gateway next, or not before its turn (`is_queued`).
+    pub(crate) fn release(mut self, is_queued: bool) {
         self.has_served.store(true, Ordering::Relaxed);
         if self.received.is_empty() && self.received.capacity() > KEPT_BYTES_MAX {
             self.received = BytesMut::new();
+        }
+        if is_queued {
+            return self.go_home();
         }
         let line = Arc::clone(self.shared.line());
         line.offer(self);

@@ -397,6 +397,7 @@ fn done(id: CallId, outcome: Outcome, value: Bytes) -> Done {
         outcome,
         collects_metrics: false,
         is_leaving: false,
+        is_queued: false,
         timings: Timings::default(),
         value,
         metrics: Bytes::new(),
