@@ -12,7 +12,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use millgate_contract::{
     frame::{
-        Call, Done, Frame, HEADER_BYTES, Header, Hello, Outcome, PROTOCOL, RefusalReason, Role, Timings,
+        Call, Done, Frame, HEADER_BYTES, Header, Hello, Outcome, PROTOCOL, RefusalReason, Role, TURNS_SINCE,
+        Timings,
     },
     ids::{BuildId, CallId, DeploymentId, ReplicaId, SlotIndex},
     line,
@@ -37,10 +38,7 @@ pub(crate) enum Act {
     /// Answers so.
     End(Outcome, &'static str),
     /// Answers as a function that collects metrics.
-    Predict {
-        value: &'static str,
-        metrics: &'static str,
-    },
+    Predict { value: &'static str, metrics: &'static str },
     /// Accepts, and echoes once it is let go.
     Hold(Arc<Notify>),
     /// Ends the connection, the call unread by anybody.
@@ -51,7 +49,20 @@ pub(crate) enum Act {
     Silent,
     /// Accepts and never says anything more.
     SilentAccepted,
+    /// Refuses; a busy one says at once that it is this gateway's turn.
     Refuse(RefusalReason),
+    /// Refuses because it is busy, and says that it is this gateway's turn once it is let go.
+    RefuseUntil(Arc<Notify>),
+    /// Refuses because it is busy, and never says that it is this gateway's turn.
+    RefuseForGood,
+    /// Refuses because it is busy, and ends the connection.
+    RefuseAndEnd,
+    /// Refuses because it is busy, and its process is said to be dead; its socket stays open.
+    RefuseAndDie,
+    /// Echoes with the word that others wait, and says that it is this gateway's turn once it is let go.
+    EchoQueued(Arc<Notify>),
+    /// Says that it is this gateway's turn before it accepts, and again after its answer.
+    EchoAmongGrants,
     /// `Done` for a call of another number.
     WrongId,
     /// `Done` without `Accepted`.
@@ -88,6 +99,8 @@ struct State {
     /// Replicas that have begun to read a call and will not go on.
     half_read: Mutex<Vec<ReplicaId>>,
     cancelled: Mutex<Vec<CallId>>,
+    /// Replicas whose turn was declined.
+    declined: Mutex<Vec<ReplicaId>>,
     told: Mutex<Vec<ToSupervisor>>,
     /// Told at each change of the lists above.
     changed: watch::Sender<u64>,
@@ -118,6 +131,7 @@ impl Double {
             calls: Mutex::default(),
             half_read: Mutex::default(),
             cancelled: Mutex::default(),
+            declined: Mutex::default(),
             told: Mutex::default(),
             changed: watch::Sender::new(0),
             words: broadcast::Sender::new(64),
@@ -182,6 +196,11 @@ impl Double {
 
     pub(crate) fn half_read(&self) -> Vec<ReplicaId> {
         self.state.half_read.lock().unwrap().clone()
+    }
+
+    /// Replicas whose turn was declined so far.
+    pub(crate) fn declined(&self) -> Vec<ReplicaId> {
+        self.state.declined.lock().unwrap().clone()
     }
 
     pub(crate) fn told(&self) -> Vec<ToSupervisor> {
@@ -297,10 +316,14 @@ async fn serve_connection(state: Arc<State>, slot: SlotIndex, mut stream: UnixSt
         std::future::pending::<()>().await;
     }
     let mut role = Role::Calls;
-    let mut connection = Connection { state: &state, hello, stream };
+    let mut connection = Connection { state: &state, hello, stream, version: 0 };
     while let Some(frame) = next_frame(&mut connection.stream).await {
         match frame {
-            Frame::Join(join) => role = join.role,
+            Frame::Join(join) => {
+                role = join.role;
+                connection.version = join.version;
+            }
+            Frame::Decline => state.note(&state.declined, connection.hello.replica.clone()),
             Frame::Cancel(id) => {
                 assert_eq!(role, Role::Control);
                 state.note(&state.cancelled, id);
@@ -324,6 +347,7 @@ struct Connection<'a> {
     state: &'a State,
     hello: Hello,
     stream: UnixStream,
+    version: u16,
 }
 
 impl Connection<'_> {
@@ -331,7 +355,26 @@ impl Connection<'_> {
     async fn perform(&mut self, id: CallId, body: Bytes, act: Act) -> Option<()> {
         let echo = done(id, Outcome::Ok, body.clone());
         match act {
+            Act::Refuse(RefusalReason::Busy) => {
+                self.say(Frame::Refused(id, RefusalReason::Busy)).await?;
+                return self.grant().await;
+            }
             Act::Refuse(reason) => return self.say(Frame::Refused(id, reason)).await,
+            Act::RefuseUntil(go) => {
+                self.say(Frame::Refused(id, RefusalReason::Busy)).await?;
+                go.notified().await;
+                return self.grant().await;
+            }
+            Act::RefuseForGood => return self.say(Frame::Refused(id, RefusalReason::Busy)).await,
+            Act::RefuseAndEnd => {
+                self.say(Frame::Refused(id, RefusalReason::Busy)).await?;
+                return None;
+            }
+            Act::RefuseAndDie => {
+                self.say(Frame::Refused(id, RefusalReason::Busy)).await?;
+                self.die().await;
+            }
+            Act::EchoAmongGrants => self.grant().await?,
             Act::DropUnaccepted => return None,
             Act::Silent => std::future::pending().await,
             Act::DieUnaccepted => self.die().await,
@@ -349,6 +392,15 @@ impl Connection<'_> {
             Act::Hold(go) => {
                 go.notified().await;
                 self.say(Frame::Done(echo)).await
+            }
+            Act::EchoQueued(go) => {
+                self.say(Frame::Done(Done { is_queued: true, ..echo })).await?;
+                go.notified().await;
+                self.grant().await
+            }
+            Act::EchoAmongGrants => {
+                self.say(Frame::Done(echo)).await?;
+                self.grant().await
             }
             Act::DropAccepted => None,
             Act::SilentAccepted => std::future::pending().await,
@@ -371,6 +423,11 @@ impl Connection<'_> {
             }
             _ => self.say(Frame::Done(echo)).await,
         }
+    }
+
+    /// What version 1 does not know is not said to it.
+    async fn grant(&mut self) -> Option<()> {
+        if self.version >= TURNS_SINCE { self.say(Frame::Grant).await } else { Some(()) }
     }
 
     async fn say(&mut self, frame: Frame) -> Option<()> {

@@ -16,3 +16,4 @@ mod http;
 mod observed;
 mod publication;
 mod routes;
+mod turns;
