@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what building and testing need and the machine lacks. Idempotent: a second run changes nothing.
-# usage: deploy/setup.sh build|test
+# usage: deploy/setup.sh build|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 need=${1:-build}
@@ -29,6 +29,13 @@ shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
 ok = sys.version_info >= (3, 9) and shared and importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")
 sys.exit(0 if ok else 1)
 PY
+
+if [ "$need" = bench ]; then
+    debian wrk wrk
+    debian nginx nginx-light
+    debian valgrind valgrind
+    debian strace strace
+fi
 
 [ "$need" = test ] || exit 0
 

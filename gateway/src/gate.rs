@@ -32,6 +32,7 @@ use millgate_contract::refusal::Refusal;
 
 pub(crate) use exchange::{Answered, Exchange};
 pub(crate) use frames::Counted;
+pub(crate) use framing::Framing;
 pub(crate) use pace::{Pace, PaceLimits};
 pub(crate) use stream::{Gate, GateLimits};
 

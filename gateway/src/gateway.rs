@@ -153,6 +153,10 @@ impl Gateway {
         self.inner.connected()
     }
 
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     fn restore(&self) {
         let Some(file) = &self.inner.config.snapshot_file else { return };
         let restored = snapshot_file::load(file).map(|snapshot| snapshot.map(|s| self.apply(s)));

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod authentication;
+#[doc(hidden)]
+pub mod bench;
 mod call;
 mod caller_address;
 mod config;

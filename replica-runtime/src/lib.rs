@@ -18,6 +18,8 @@
 //! | `program`, `interpreter`, `bootstrap.py` | Python: start, file, function, event loop, tracked metrics |
 #![allow(unsafe_code)]
 
+#[doc(hidden)]
+pub mod bench;
 pub mod birth;
 mod call;
 mod connection;
