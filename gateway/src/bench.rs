@@ -58,6 +58,12 @@ impl Place for Idle {
     fn is_retired(&self) -> bool {
         false
     }
+
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    fn decline(&mut self) {}
 }
 
 impl Default for OneIdle {
