@@ -62,6 +62,7 @@ async fn answer(mut stream: UnixStream, hello: Hello) -> io::Result<()> {
                     outcome: Outcome::Ok,
                     collects_metrics: false,
                     is_leaving: false,
+                    is_queued: false,
                     timings: Timings::default(),
                     value: bytes::Bytes::from_static(b"8"),
                     metrics: bytes::Bytes::new(),

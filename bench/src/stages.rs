@@ -142,6 +142,7 @@ fn done() -> Done {
         outcome: Outcome::Ok,
         collects_metrics: false,
         is_leaving: false,
+        is_queued: false,
         timings: Timings::default(),
         value: Bytes::from_static(b"8"),
         metrics: Bytes::new(),
