@@ -1,21 +1,26 @@
-//! API v2 and the old interface: routes and what stands before each. A handler reads its fields, asks for access, calls the store, shows a
-//! view; statuses and codes are made in `answer` alone.
+//! API v2 and the old interface: what stands before each route, and what it does. A handler reads its fields, calls the
+//! store, shows a view; who may call it is in the list of operations (`routes`), statuses and codes are made in `answer`.
 
 mod answer;
 mod builds;
 mod caller;
+mod collaborators;
 mod deployments;
+mod document;
 mod fields;
 mod file_move;
 mod files;
 mod follow;
+mod guard;
 mod keys;
 mod latest;
 mod models;
 mod old;
+pub(crate) mod operation;
 mod policies;
 mod projects;
 mod query;
+mod routes;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -23,59 +28,68 @@ mod tests;
 mod users;
 mod views;
 
+use std::{collections::BTreeMap, convert::Infallible};
+
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    routing::{get, post, put},
+    extract::{DefaultBodyLimit, Request},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, post},
 };
+use tower::ServiceExt;
 
+use self::caller::Action;
+#[cfg(test)]
+pub(crate) use self::{document::conformance, fields::asked};
 use crate::{app::App, fault::Fault};
 
-/// Everything under `/api/v2`.
+/// Every operation.
 pub(crate) fn router(app: App) -> Router {
-    const PROJECT: &str = "/api/v2/projects/{project_id}";
-    const MODEL: &str = "/api/v2/projects/{project_id}/models/{model_id}";
-    const BUILD: &str = "/api/v2/projects/{project_id}/models/{model_id}/builds/{build_id}";
-    const DEPLOYMENT: &str =
-        "/api/v2/projects/{project_id}/models/{model_id}/builds/{build_id}/deployments/{deployment_id}";
-    const KEYS: &str = "/api/v2/users/{username}/v2_keys";
-    let at = |base: &str, rest: &str| format!("{base}{rest}");
-    Router::new()
-        .route("/api/v2/projects", get(projects::list).post(projects::create))
-        .route("/api/v2/projectnames", get(projects::names))
-        .route(PROJECT, get(projects::show).patch(projects::update).delete(projects::delete))
-        .route(&at(PROJECT, "/collaborators"), get(projects::collaborators))
-        .route(
-            &at(PROJECT, "/collaborators/{username}"),
-            put(projects::add_collaborator).delete(projects::remove_collaborator),
-        )
-        .route(&at(PROJECT, "/files"), get(files::list_root).post(files::upload))
-        .route(&at(PROJECT, "/files/"), get(files::list_root))
-        .route(
-            &at(PROJECT, "/files/{*path}"),
-            get(files::list).delete(files::delete).post(files::download).patch(file_move::rename),
-        )
-        .route(&at(PROJECT, "/source"), put(source::replace))
-        .route(&at(PROJECT, "/models"), get(models::list).post(models::create))
-        .route("/api/v2/models", get(models::list_all))
-        .route(MODEL, get(models::show).patch(models::update).delete(models::delete).post(models::act))
-        .route(&at(MODEL, "/deployments"), get(models::deployments))
-        .route(&at(MODEL, "/builds"), get(builds::list).post(builds::create))
-        .route(BUILD, get(builds::show).delete(builds::delete))
-        .route(&at(BUILD, "/log"), get(builds::log))
-        .route(&at(BUILD, "/deployments"), get(deployments::list).post(deployments::create))
-        .route(DEPLOYMENT, get(deployments::show).post(deployments::act))
-        .route(&at(DEPLOYMENT, "/log"), get(deployments::log))
-        .route(&at(DEPLOYMENT, "/replicas"), get(deployments::replicas))
-        .route(KEYS, get(keys::list).post(keys::create).delete(keys::delete_all))
-        .route(&at(KEYS, "/{key_id}"), axum::routing::delete(keys::delete))
-        .route("/api/v2/auth/validate_key", post(keys::validate))
-        .route("/api/v2/users/{username}", get(users::show))
-        .route("/api/v2/runtimes", get(users::runtimes))
-        .merge(old::router())
+    let mut router = Router::new();
+    let mut actions: BTreeMap<String, Vec<Deed>> = BTreeMap::new();
+    for route in routes::all() {
+        let (path, action, alias) = (route.operation.router_path(), route.operation.action(), route.alias);
+        let handler = guard::stand_before(&app, route);
+        match action {
+            None => {
+                if let Some(alias) = alias {
+                    router = router.route(alias, handler.clone());
+                }
+                router = router.route(&path, handler);
+            }
+            Some(action) => {
+                let handler = handler.with_state(app.clone());
+                actions.entry(path).or_default().push(Deed { action: Action(action), handler });
+            }
+        }
+    }
+    for (path, deeds) in actions {
+        router = router.route(&path, post(async move |request: Request| choose(deeds, request).await));
+    }
+    router
         .fallback(async || Fault::NotFound("there is no such path".to_owned()))
         .method_not_allowed_fallback(async || answer::method_not_allowed())
         // Each reader of a body has a bound of its own.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
+}
+
+/// What is done at a path that ends in an action.
+#[derive(Clone)]
+struct Deed {
+    action: Action,
+    handler: MethodRouter<(), Infallible>,
+}
+
+/// `{id}:stop` is one segment for the router, so whose it is, is found here.
+async fn choose(deeds: Vec<Deed>, mut request: Request) -> Response {
+    let path = request.uri().path();
+    let Some(Deed { action, handler }) = deeds.iter().find(|deed| path.ends_with(deed.action.0)).cloned()
+    else {
+        let names: Vec<&str> = deeds.iter().map(|deed| deed.action.0).collect();
+        return Fault::NotFound(format!("what is posted here ends in {}", names.join(" or ")))
+            .into_response();
+    };
+    request.extensions_mut().insert(action);
+    handler.oneshot(request).await.unwrap_or_else(|never| match never {})
 }

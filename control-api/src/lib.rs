@@ -31,6 +31,7 @@ mod policy;
 mod publish;
 mod python;
 mod reconcile;
+mod rights;
 mod rows;
 pub mod sdk;
 mod store;

@@ -20,6 +20,10 @@ use crate::{
     config::ControlConfig,
     control::ControlApi,
     data_dir::DataDir,
+    http::{
+        asked, conformance,
+        operation::{Answers, Operation},
+    },
     launch::fake::FakeLauncher,
     moment::now_s,
     operations,
@@ -45,6 +49,16 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// Fails when the operation did what the API document does not say.
+    fn check(&self, operation: &Operation) {
+        let is_success = self.status.is_success();
+        let mut wrong = conformance::of_request(operation, &asked::take(), is_success);
+        if is_success && !matches!(operation.answers, Answers::Events | Answers::File(_)) {
+            wrong.extend(conformance::of_answer(operation, &self.json()));
+        }
+        assert!(wrong.is_empty(), "the API document and the code differ:\n{}", wrong.join("\n"));
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
@@ -130,10 +144,19 @@ impl Rig {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
+        asked::take();
         let response = self.api.router().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Reply { status: head.status, headers: head.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        let reply = Reply {
+            status: head.status,
+            headers: head.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        };
+        if let Some(operation) = head.extensions.get::<Arc<Operation>>() {
+            reply.check(operation);
+        }
+        reply
     }
 
     /// A project; answers its path.

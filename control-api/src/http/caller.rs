@@ -1,10 +1,11 @@
 //! Who calls, and what they may do. A project that a caller may not see looks like one that does not exist.
 
 use axum::{
-    extract::FromRequestParts,
-    http::{header, request::Parts},
+    extract::{FromRequestParts, RawPathParams},
+    http::request::Parts,
 };
 use millgate_contract::ids::{BuildId, DeploymentId, ModelId, ProjectId};
+use serde_json::{Map, Value, json};
 
 use crate::{
     app::App,
@@ -13,22 +14,41 @@ use crate::{
     rows::{Build, Deployment, Level, Model, Project, User, UserRole},
 };
 
-/// What a path names; one that cannot be read names nothing.
+/// What a path names, as one text, a tuple or a struct; one that cannot be read names nothing.
 #[derive(Debug)]
 pub(crate) struct Path<T>(pub(crate) T);
+
+/// The action that ended the path, such as `:stop`. The router takes it for a part of the last name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Action(pub(super) &'static str);
 
 impl<T: serde::de::DeserializeOwned + Send> FromRequestParts<App> for Path<T> {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
-        match axum::extract::Path::from_request_parts(parts, app).await {
-            Ok(axum::extract::Path(names)) => Ok(Self(names)),
-            Err(_) => Err(Fault::NotFound("there is no such path".to_owned())),
+        let missing = || Fault::NotFound("there is no such path".to_owned());
+        let names = RawPathParams::from_request_parts(parts, app).await.map_err(|_| missing())?;
+        let mut names: Vec<(&str, &str)> = names.iter().collect();
+        if let (Some(Action(action)), Some((_, last))) = (parts.extensions.get(), names.last_mut()) {
+            *last = last.strip_suffix(action).unwrap_or(last);
         }
+        read_names(&names).map(Self).ok_or_else(missing)
     }
 }
 
-/// An authenticated user.
+fn read_names<T: serde::de::DeserializeOwned>(names: &[(&str, &str)]) -> Option<T> {
+    if let [(_, only)] = names
+        && let Ok(text) = serde_json::from_value(json!(only))
+    {
+        return Some(text);
+    }
+    let by_name: Map<String, Value> =
+        names.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let in_order: Vec<&str> = names.iter().map(|(_, value)| *value).collect();
+    serde_json::from_value(Value::Object(by_name)).or_else(|_| serde_json::from_value(json!(in_order))).ok()
+}
+
+/// An authenticated user. The guard put them there.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) user: User,
@@ -37,21 +57,9 @@ pub(crate) struct Caller {
 impl FromRequestParts<App> for Caller {
     type Rejection = Fault;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Outcome<Self> {
-        let key = parts
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, key)| key.trim())
-            .ok_or_else(|| {
-                Fault::Unauthenticated("no API key: send `Authorization: Bearer <key>`".to_owned())
-            })?;
-        match authenticate(app, key, "API").await? {
-            Ok(user) => Ok(Self { user }),
-            Err(_) => Err(Fault::Unauthenticated("the API key is wrong, expired or deleted".to_owned())),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Outcome<Self> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| Fault::internal("a handler asks for a caller, its operation needs none"))
     }
 }
 

@@ -103,42 +103,38 @@ pub(crate) async fn show(
     Ok(Answer::of(shown(&app, &deployment, &model).await?))
 }
 
-/// `{id}:stop` and `{id}:restart`: one segment for the router.
-pub(crate) async fn act(
+pub(crate) async fn stop(
     State(app): State<App>,
     caller: Caller,
-    Path(mut path): Path<DeploymentPath>,
+    Path(path): Path<DeploymentPath>,
     body: Fields,
 ) -> Answered {
-    let (id, action) = path
-        .deployment_id
-        .split_once(':')
-        .map(|(id, action)| (id.to_owned(), action.to_owned()))
-        .ok_or_else(|| Fault::NotFound("a deployment takes `:stop` and `:restart`".to_owned()))?;
-    path.deployment_id = id;
     let (model, deployment) = caller.deployment(&app, &path, Level::Operator).await?;
-    match action.as_str() {
-        "stop" => app.store.request_stop(&deployment.id).await?,
-        "restart" => restart(&app, &deployment).await?,
-        other => {
-            return Err(Fault::NotFound(format!(
-                "a deployment takes `:stop` and `:restart`, not `:{other}`"
-            )));
-        }
-    }
+    app.store.request_stop(&deployment.id).await?;
+    acted(&app, &model, deployment, body).await
+}
+
+pub(crate) async fn restart(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<DeploymentPath>,
+    body: Fields,
+) -> Answered {
+    let (model, deployment) = caller.deployment(&app, &path, Level::Operator).await?;
+    begin_anew(&app, &deployment).await?;
+    acted(&app, &model, deployment, body).await
+}
+
+async fn acted(app: &App, model: &Model, deployment: Deployment, mut body: Fields) -> Answered {
     app.changed();
-    let deployment = app
-        .store
-        .deployment(&deployment.id)
-        .await?
-        .ok_or_else(|| Fault::missing("deployment", deployment.id.as_str()))?;
-    let mut body = body;
+    let missing = || Fault::missing("deployment", deployment.id.as_str());
+    let deployment = app.store.deployment(&deployment.id).await?.ok_or_else(missing)?;
     body.ignore(&["project_id", "model_id", "build_id", "deployment_id"]);
-    Ok(Answer::of(shown(&app, &deployment, &model).await?).ignoring(body.unknown()))
+    Ok(Answer::of(shown(app, &deployment, model).await?).ignoring(body.unknown()))
 }
 
 /// One that serves imports anew, its replicas replaced one after another; one that is over begins again.
-async fn restart(app: &App, deployment: &Deployment) -> Outcome<()> {
+async fn begin_anew(app: &App, deployment: &Deployment) -> Outcome<()> {
     match deployment.status {
         DeploymentStatus::Deployed if !deployment.is_stop_requested => {
             // Not there is on its way up, which is a restart as well.

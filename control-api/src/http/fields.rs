@@ -52,6 +52,8 @@ impl Fields {
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        asked::note(&self.prefix, name);
         self.map.remove(name).filter(|value| !value.is_null())
     }
 
@@ -240,6 +242,8 @@ impl Fields {
     /// Fields that are known and mean nothing here.
     pub(crate) fn ignore(&mut self, names: &[&str]) {
         for name in names {
+            #[cfg(test)]
+            asked::note(&self.prefix, name);
             self.map.remove(*name);
         }
     }
@@ -264,6 +268,26 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+/// For tests: which fields were asked for, to be compared with the document.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+
+    thread_local! {
+        // A test's runtime has one thread.
+        static NAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(prefix: &str, name: &str) {
+        NAMES.with_borrow_mut(|names| names.push(format!("{prefix}{name}")));
+    }
+
+    /// What was asked for since the last time.
+    pub(crate) fn take() -> Vec<String> {
+        NAMES.take()
     }
 }
 

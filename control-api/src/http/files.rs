@@ -241,9 +241,6 @@ pub(crate) async fn download(
 ) -> Result<Response, Fault> {
     let (project, _) = caller.project(&app, &id, Level::Viewer).await?;
     let root = app.dir.project(project.id.as_str());
-    let text = text.strip_suffix(":download").ok_or_else(|| {
-        Fault::NotFound("a file is downloaded by `POST …/files/{path}:download`".to_owned())
-    })?;
     let path = target(text.trim_matches('/'))?;
     let lock = app.project_lock(&project.id);
     let guard = lock.read().await;

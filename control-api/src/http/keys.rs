@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
-    caller::{Caller, Path, authenticate},
+    caller::{Path, authenticate},
     fields::Fields,
+    guard::bearer,
     views,
 };
 use crate::{
@@ -23,28 +24,23 @@ use crate::{
 
 const AUDIENCES: [&str; 2] = ["API", "Application"];
 
-/// The user of the path, if the caller may act for them.
-async fn subject(app: &App, caller: &Caller, username: &str) -> Outcome<User> {
-    let missing = || Fault::missing("user", username);
-    if caller.user.username.as_str() != username && !caller.is_administrator() {
-        return Err(missing());
-    }
-    app.store.user(username).await?.ok_or_else(missing)
+/// The user of the path.
+async fn subject(app: &App, username: &str) -> Outcome<User> {
+    app.store.user(username).await?.ok_or_else(|| Fault::missing("user", username))
 }
 
-pub(crate) async fn list(State(app): State<App>, caller: Caller, Path(username): Path<String>) -> Answered {
-    let user = subject(&app, &caller, &username).await?;
+pub(crate) async fn list(State(app): State<App>, Path(username): Path<String>) -> Answered {
+    let user = subject(&app, &username).await?;
     let keys: Vec<Value> = app.store.keys(user.username.as_str()).await?.iter().map(views::key).collect();
     Ok(Answer::of(json!({ "keys": keys })))
 }
 
 pub(crate) async fn create(
     State(app): State<App>,
-    caller: Caller,
     Path(username): Path<String>,
     mut body: Fields,
 ) -> Answered {
-    let user = subject(&app, &caller, &username).await?;
+    let user = subject(&app, &username).await?;
     let comments = body.text("comments")?.unwrap_or_default();
     if comments.chars().count() > 1_000 {
         return Err(Fault::Invalid("field `comments` is over 1000 characters".to_owned()));
@@ -84,21 +80,16 @@ fn expiry(text: &str, ceiling_s: i64) -> Outcome<i64> {
 
 pub(crate) async fn delete(
     State(app): State<App>,
-    caller: Caller,
     Path((username, key_id)): Path<(String, String)>,
 ) -> Answered {
-    let user = subject(&app, &caller, &username).await?;
+    let user = subject(&app, &username).await?;
     app.store.delete_key(user.username.as_str(), &key_id).await?;
     app.changed();
     Ok(Answer::empty())
 }
 
-pub(crate) async fn delete_all(
-    State(app): State<App>,
-    caller: Caller,
-    Path(username): Path<String>,
-) -> Answered {
-    let user = subject(&app, &caller, &username).await?;
+pub(crate) async fn delete_all(State(app): State<App>, Path(username): Path<String>) -> Answered {
+    let user = subject(&app, &username).await?;
     app.store.delete_keys(user.username.as_str()).await?;
     app.changed();
     Ok(Answer::empty())
@@ -107,16 +98,11 @@ pub(crate) async fn delete_all(
 /// Says whether the key that came with the request is good, and whose it is.
 pub(crate) async fn validate(State(app): State<App>, headers: HeaderMap, mut body: Fields) -> Answered {
     let audience = body.text("audience")?.filter(|text| !text.is_empty()).unwrap_or_else(|| "API".to_owned());
-    let key = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, key)| key.trim());
+    let key = headers.get(header::AUTHORIZATION).and_then(bearer);
     let Some(key) = key else {
         return Err(Fault::Unauthenticated("no API key: send `Authorization: Bearer <key>`".to_owned()));
     };
-    let (valid, username, message) = match authenticate(&app, key, &audience).await? {
+    let (valid, username, message) = match authenticate(&app, &key, &audience).await? {
         Ok(user) => (true, user.username, ""),
         Err(why) => (false, Username::new(""), why),
     };

@@ -172,16 +172,13 @@ pub(crate) async fn show(
     Ok(Answer::of(shown))
 }
 
-/// `{id}:regenerate_access_key`: one segment for the router. The key there was is no model's from the next snapshot on.
-pub(crate) async fn act(
+/// The key there was is no model's from the next snapshot on.
+pub(crate) async fn regenerate_access_key(
     State(app): State<App>,
     caller: Caller,
-    Path(mut path): Path<ModelPath>,
+    Path(path): Path<ModelPath>,
     body: Fields,
 ) -> Answered {
-    const ACTION: &str = ":regenerate_access_key";
-    let id = path.model_id.strip_suffix(ACTION);
-    path.model_id = id.ok_or_else(|| Fault::NotFound(format!("a model takes `{ACTION}`")))?.to_owned();
     let (project, level, model) = caller.model(&app, &path, Level::Contributor).await?;
     let access_key = access_key::generate();
     let (digest, sealed) =

@@ -2,17 +2,15 @@
 //! them into what API v2 is made of; whatever is decided is decided there. A number of an object that the caller may not
 //! see is a number that does not exist.
 
-mod key;
 mod requests;
 mod views;
 
 use std::collections::HashMap;
 
-use axum::{Router, extract::State, routing::post};
+use axum::extract::State;
 use millgate_contract::ids::ModelId;
 use serde_json::Value;
 
-pub(crate) use self::key::OldCaller;
 use self::{
     requests::{build_request, deployment_request},
     views::View,
@@ -29,18 +27,6 @@ use crate::{
     rows::{Build, Defaults, Level, Model, Project, Visibility},
     store::{ModelPatch, NewModel, Paging},
 };
-
-/// Everything under the old interface but `call-model`, which gateways answer.
-pub(crate) fn router() -> Router<App> {
-    Router::new()
-        .route("/api/altus-ds-1/models/list-models", post(list))
-        .route("/api/altus-ds-1/models/get-model", post(show))
-        .route("/api/altus-ds-1/models/create-model", post(create))
-        .route("/api/altus-ds-1/models/build-model", post(build))
-        .route("/api/altus-ds-1/models/deploy-model", post(deploy))
-        .route("/api/altus-ds-1/models/delete-model", post(delete))
-        .route("/api/altus-ds-1/models/set-model-auth", post(set_auth))
-}
 
 /// An id: a whole number, as text too.
 fn number(body: &mut Fields, name: &str) -> Outcome<i64> {
@@ -74,7 +60,7 @@ fn wanted(body: &mut Fields) -> Outcome<(bool, bool)> {
     ))
 }
 
-async fn list(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fields) -> Answered {
+pub(super) async fn list(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let owner = body.text("projectOwnerName")?.filter(|name| !name.is_empty());
     let wanted = wanted(&mut body)?;
     let of = match body.integer("projectId", 0, i64::MAX)?.filter(|n| *n > 0) {
@@ -101,7 +87,7 @@ async fn list(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fi
     Ok(Answer::of(Value::Array(shown)).ignoring(body.unknown()))
 }
 
-async fn show(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fields) -> Answered {
+pub(super) async fn show(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let wanted = wanted(&mut body)?;
     let id = number(&mut body, "id")?;
     let (project, level, model) = model(&app, &caller, id, Level::Viewer).await?;
@@ -110,7 +96,7 @@ async fn show(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fi
 }
 
 /// A model with its first build and a deployment that waits for it.
-async fn create(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fields) -> Answered {
+pub(super) async fn create(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let of = number(&mut body, "projectId")?;
     let (project, level) = project(&app, &caller, of, Level::Contributor).await?;
     let name = body.name("name")?;
@@ -148,7 +134,7 @@ async fn create(State(app): State<App>, OldCaller(caller): OldCaller, mut body: 
 }
 
 /// A new build. Requests that say how many replicas it is to have want it deployed too.
-async fn build(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fields) -> Answered {
+pub(super) async fn build(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let id = match body.integer("modelId", 1, i64::MAX)? {
         Some(id) => id,
         None => number(&mut body, "id")?,
@@ -166,7 +152,7 @@ async fn build(State(app): State<App>, OldCaller(caller): OldCaller, mut body: F
 }
 
 /// A deployment of one build, or of a model's newest.
-async fn deploy(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fields) -> Answered {
+pub(super) async fn deploy(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let named = match body.integer("modelBuildId", 1, i64::MAX)? {
         Some(number) => Some(number),
         None => body.integer("buildId", 1, i64::MAX)?,
@@ -199,7 +185,7 @@ async fn newest_build(app: &App, caller: &Caller, number: i64) -> Outcome<(Proje
     Ok((project, model, build))
 }
 
-async fn delete(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fields) -> Answered {
+pub(super) async fn delete(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let id = number(&mut body, "id")?;
     let (_, _, model) = model(&app, &caller, id, Level::Contributor).await?;
     app.store.begin_model_deletion(&model.id).await?;
@@ -207,7 +193,7 @@ async fn delete(State(app): State<App>, OldCaller(caller): OldCaller, mut body: 
     Ok(Answer::empty().ignoring(body.unknown()))
 }
 
-async fn set_auth(State(app): State<App>, OldCaller(caller): OldCaller, mut body: Fields) -> Answered {
+pub(super) async fn set_auth(State(app): State<App>, caller: Caller, mut body: Fields) -> Answered {
     let id = number(&mut body, "id")?;
     let enabled = match body.flag("enableAuth")? {
         Some(enabled) => Some(enabled),

@@ -1,27 +1,29 @@
 //! Users, and the runtimes there are.
 
 use axum::extract::State;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
-    caller::{Caller, Path},
+    caller::Path,
     query::Params,
     views,
 };
 use crate::{app::App, fault::Fault};
 
-pub(crate) async fn show(State(app): State<App>, caller: Caller, Path(username): Path<String>) -> Answered {
-    let missing = || Fault::missing("user", &username);
-    if caller.user.username.as_str() != username && !caller.is_administrator() {
-        return Err(missing());
-    }
-    let user = app.store.user(&username).await?.ok_or_else(missing)?;
+pub(crate) async fn list(State(app): State<App>, params: Params) -> Answered {
+    let page = app.store.users(&params.paging()?).await?;
+    let users: Vec<Value> = page.items.iter().map(views::user).collect();
+    Ok(Answer::of(json!({ "users": users, "next_page_token": page.next_page_token })))
+}
+
+pub(crate) async fn show(State(app): State<App>, Path(username): Path<String>) -> Answered {
+    let user = app.store.user(&username).await?.ok_or_else(|| Fault::missing("user", &username))?;
     Ok(Answer::of(views::user(&user)))
 }
 
 /// The one runtime of this host, if the filter lets it through.
-pub(crate) async fn runtimes(State(app): State<App>, _caller: Caller, params: Params) -> Answered {
+pub(crate) async fn runtimes(State(app): State<App>, params: Params) -> Answered {
     let paging = params.paging()?;
     let python = &app.python;
     let runtime = json!({

@@ -14,6 +14,7 @@ use crate::{
     launch::Report,
     moment::rfc3339,
     names::crn,
+    rights::Right,
     rows::{Amounts, Build, Deployment, Key, Level, Model, Project, User},
 };
 
@@ -73,14 +74,14 @@ pub(crate) fn project(project: &Project, level: Level, people: &People) -> Value
         "creation_status": "success",
         "permissions": {
             "read": true,
-            "write": level >= Level::Contributor,
-            "admin": level >= Level::Admin,
+            "write": level.may(Right::Change),
+            "admin": level.may(Right::Govern),
             "business_user": false,
-            "operator": level >= Level::Operator,
+            "operator": level.may(Right::Operate),
             "inherit": false,
         },
         "shared_memory_limit": project.shared_memory_limit,
-        "environment": if level >= Level::Contributor { project.environment.as_str() } else { "{}" },
+        "environment": if level.may(Right::SeeSecrets) { project.environment.as_str() } else { "{}" },
         "ephemeral_storage_request": 0,
         "ephemeral_storage_limit": 0,
     })
@@ -88,7 +89,7 @@ pub(crate) fn project(project: &Project, level: Level, people: &People) -> Value
 
 /// A model, as somebody of `level` on its project sees it: the access key is for contributors and above.
 pub(crate) fn model(app: &App, model: &Model, project: &Project, level: Level, people: &People) -> Value {
-    let access_key = if level >= Level::Contributor {
+    let access_key = if level.may(Right::SeeSecrets) {
         access_key::unseal(&app.custody, &model.access_key_sealed).unwrap_or_default()
     } else {
         String::new()

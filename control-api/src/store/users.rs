@@ -3,14 +3,33 @@
 use millgate_contract::ids::Username;
 use sqlx::any::AnyRow;
 
-use super::{Store, number, text};
+use super::{Filter, Page, Paging, Store, number, text};
 use crate::{
     fault::Outcome,
     moment::now_us,
     rows::{User, UserRole},
 };
 
+const COLUMNS: &[(&str, &str)] = &[
+    ("username", "u.username"),
+    ("name", "u.name"),
+    ("email", "u.email"),
+    ("role", "u.role"),
+    ("created_at", "u.created_us"),
+];
+
 impl Store {
+    /// Every user.
+    pub(crate) async fn users(&self, paging: &Paging) -> Outcome<Page<User>> {
+        let filter = Filter {
+            select: "SELECT u.* FROM users u WHERE 1 = 1",
+            scope: Vec::new(),
+            columns: COLUMNS,
+            order: "u.created_us, u.username",
+        };
+        self.page(filter, paging, read).await
+    }
+
     /// Makes a user unless there is one of that name; true when it was made.
     pub(crate) async fn ensure_user(&self, username: &Username, role: UserRole) -> Outcome<bool> {
         let mut tx = self.begin().await?;

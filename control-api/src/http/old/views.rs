@@ -15,6 +15,7 @@ use crate::{
     launch::{Report, UnitName},
     moment::rfc3339,
     names::crn,
+    rights::Right,
     rows::{Amounts, Build, Deployment, Level, Model, Project},
 };
 
@@ -53,7 +54,7 @@ impl<'a> View<'a> {
 
     pub(super) fn model(&self, model: &Model, project: &Project, level: Level) -> Value {
         let app = self.app;
-        let access_key = if level >= Level::Contributor {
+        let access_key = if level.may(Right::SeeSecrets) {
             access_key::unseal(&app.custody, &model.access_key_sealed).unwrap_or_default()
         } else {
             String::new()

@@ -214,3 +214,19 @@ async fn wrong_paths_and_methods_have_bodies_too() {
     let reply = rig.call("PUT", "/api/v2/projects", json!({})).await;
     assert_eq!((reply.error().0, reply.json()["code"].clone()), (405, json!(12)));
 }
+
+#[tokio::test]
+async fn the_document_and_its_page_need_no_key_and_nothing_from_elsewhere() {
+    let rig = Rig::new().await;
+    let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
+    let document = rig.send(get("/api/v2/swagger.json")).await.ok();
+    assert_eq!(document["swagger"], "2.0");
+    assert_eq!(
+        document["paths"]["/api/v2/projects/{project_id}/models"]["post"]["operationId"],
+        "CreateModel"
+    );
+    let page = rig.send(get("/api/v2/swagger.html")).await;
+    assert_eq!(page.status, 200);
+    assert!(!page.text.contains("http://") && !page.text.contains("https://"), "{}", page.text);
+    assert!(page.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+}
