@@ -129,6 +129,25 @@ fn a_restart_replaces_every_replica_and_no_call_is_lost() {
 }
 
 #[test]
+fn a_restart_that_does_not_come_about_says_why_and_what_serves_goes_on() {
+    let server = Server::start();
+    let code = "import os\ndef setup():\n    if 'BROKEN' in open('state').read():\n        raise OSError('no database')\n\
+                def f(args):\n    return os.getpid()\n";
+    let folder = server.project("f", &[("f.py", code), ("state", "fine")]);
+    server.ok(&["deploy", &format!("{}:f", folder.join("f.py").display())]);
+    let access_key = server.access_key("f");
+    let pid = server.call(&access_key, "{}").body["response"].clone();
+    // A build is never written to; here the world has changed behind its back, as a database does that is away.
+    let builds = std::fs::read_dir(server.data_dir().join("builds")).unwrap();
+    for build in builds {
+        std::fs::write(build.unwrap().path().join("root/state"), "BROKEN").unwrap();
+    }
+    let said = server.fails(1, &["restart", "f"]);
+    assert!(said.contains("goes on with the replicas it has") && said.contains("no database"), "{said}");
+    assert_eq!(server.call(&access_key, "{}").body["response"], pid);
+}
+
+#[test]
 fn a_stopped_model_serves_again_when_it_is_restarted() {
     let server = Server::start();
     deploy(&server, "one", &[]);

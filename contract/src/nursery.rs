@@ -20,7 +20,8 @@
 //!
 //! A spawned replica (start mode `spawn`) is started by the supervisor with listener and channel at
 //! [`SPAWN_LISTENER_FD`] and [`SPAWN_CHANNEL_FD`] and its output at 1 and 2; it says `Here`, waits for its byte, and
-//! only then imports. The template's own output is at its 1 and 2 as well.
+//! only then imports. One without a slot yet gets no listener and goes on as a spare does. The template's own output is
+//! at its 1 and 2 as well.
 
 use serde::{Deserialize, Serialize};
 

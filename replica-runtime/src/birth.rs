@@ -26,6 +26,11 @@ pub enum Role {
         /// What it is called.
         replica: ReplicaId,
     },
+    /// The same, to take over a slot when it is told which.
+    SpawnedSpare {
+        /// What it is called.
+        replica: ReplicaId,
+    },
 }
 
 /// Why a process cannot begin. Nobody but its supervisor sees this.
@@ -33,7 +38,7 @@ pub enum Role {
 pub enum BirthError {
     /// The command line is not one of a supervisor.
     #[error(
-        "usage: millgate-replica template | spawned <slot> <replica id>; it is started by `millgate supervise`, not by hand"
+        "usage: millgate-replica template | spawned <slot> <replica id> | spawned-spare <replica id>; it is started by `millgate supervise`, not by hand"
     )]
     Usage,
     /// A descriptor is not what the supervisor should have put there.
@@ -67,6 +72,7 @@ impl Role {
                 slot: SlotIndex(slot.parse().map_err(|_| BirthError::Usage)?),
                 replica: ReplicaId::new(replica),
             }),
+            ["spawned-spare", replica] => Ok(Self::SpawnedSpare { replica: ReplicaId::new(replica) }),
             _ => Err(BirthError::Usage),
         }
     }
@@ -128,7 +134,16 @@ mod tests {
         assert_eq!(role(&["template"]), Some(Role::Template));
         let spawned = Role::Spawned { slot: SlotIndex(2), replica: ReplicaId::new("add-1") };
         assert_eq!(role(&["spawned", "2", "add-1"]), Some(spawned));
-        for wrong in [&[][..], &["serve"], &["template", "x"], &["spawned", "x", "y"], &["spawned", "1"]] {
+        let spare = Role::SpawnedSpare { replica: ReplicaId::new("add-1") };
+        assert_eq!(role(&["spawned-spare", "add-1"]), Some(spare));
+        for wrong in [
+            &[][..],
+            &["serve"],
+            &["template", "x"],
+            &["spawned", "x", "y"],
+            &["spawned", "1"],
+            &["spawned-spare"],
+        ] {
             assert_eq!(role(wrong), None, "{wrong:?}");
         }
     }

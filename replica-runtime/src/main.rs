@@ -1,4 +1,5 @@
-//! `millgate-replica template` and `millgate-replica spawned <slot> <replica id>` are started by a supervisor only;
+//! `millgate-replica template`, `millgate-replica spawned <slot> <replica id>` and `millgate-replica spawned-spare
+//! <replica id>` are started by a supervisor only;
 //! `millgate-replica info` says which Python this program was built for.
 
 use std::process::ExitCode;
@@ -14,7 +15,8 @@ fn main() -> ExitCode {
     birth::end_on_panic();
     let result = match birth::Role::from_arguments(std::env::args().skip(1)) {
         Ok(birth::Role::Template) => template::run(),
-        Ok(birth::Role::Spawned { slot, replica }) => replica::run_spawned(slot, replica),
+        Ok(birth::Role::Spawned { slot, replica }) => replica::run_spawned(Some(slot), replica),
+        Ok(birth::Role::SpawnedSpare { replica }) => replica::run_spawned(None, replica),
         Err(usage) => Err(usage),
     };
     match result {

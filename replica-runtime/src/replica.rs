@@ -56,10 +56,10 @@ pub(crate) fn run_forked(py: Python<'_>, spec: &DeploymentSpec, program: &Progra
     live(py, spec, program, birth, StartMode::Fork)
 }
 
-/// A replica started by itself.
-pub fn run_spawned(slot: SlotIndex, replica: ReplicaId) -> Result<(), BirthError> {
+/// A replica started by itself; without a slot, a spare.
+pub fn run_spawned(slot: Option<SlotIndex>, replica: ReplicaId) -> Result<(), BirthError> {
     let channel = birth::take(SPAWN_CHANNEL_FD, "channel")?;
-    let listener = birth::take(SPAWN_LISTENER_FD, "listener")?;
+    let listener = slot.map(|_| birth::take(SPAWN_LISTENER_FD, "listener")).transpose()?;
     let spec = birth::read_spec()?;
     if !await_go(&channel) {
         return Ok(());
@@ -75,7 +75,7 @@ pub fn run_spawned(slot: SlotIndex, replica: ReplicaId) -> Result<(), BirthError
             py,
             &spec,
             &program,
-            Birth { replica, place: Some((slot, listener)), channel: Arc::new(channel) },
+            Birth { replica, place: slot.zip(listener), channel: Arc::new(channel) },
             StartMode::Spawn,
         ),
     })

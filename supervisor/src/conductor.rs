@@ -326,7 +326,8 @@ impl Conductor {
             let failed = match action {
                 Action::Finish => return true,
                 Action::StartTemplate(id) => self.start_template(id),
-                Action::Spawn { slot, replica } => Some(self.spawn(slot, replica)),
+                Action::Spawn { slot, replica } => Some(self.spawn(Some(slot), replica)),
+                Action::SpawnSpare { replica } => Some(self.spawn(None, replica)),
                 Action::Fork { template, slot, replica } => self.fork(template, Some(slot), replica),
                 Action::ForkSpare { template, replica } => self.fork(template, None, replica),
                 Action::Serve { slot, replica } => self.serve(slot, replica),
@@ -367,6 +368,7 @@ impl Conductor {
             | Action::ForkSpare { .. }
             | Action::Serve { .. }
             | Action::Spawn { .. }
+            | Action::SpawnSpare { .. }
             | Action::Finish => {
                 unreachable!("carried out by the caller")
             }

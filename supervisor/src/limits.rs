@@ -12,6 +12,8 @@ pub(crate) const SPEC_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub(crate) const SLOT_FAILURES_MAX: u32 = 3;
 /// Fresh forks failing in a row after which the template is renewed, or given up when none was ever ready.
 pub(crate) const FORK_FAILURES_MAX: u32 = 3;
+/// Spares in a row that did not start, after which replicas that serve are not replaced for a restart.
+pub(crate) const SPARE_FAILURES_MAX: u32 = 3;
 /// The first pause before another try; it doubles.
 pub(crate) const PAUSE_MS_MIN: u64 = 100;
 /// The longest pause before another try.

@@ -86,23 +86,31 @@ impl Replica {
         Ok((Self { slot, template: Some(template), ..replica }, Ends { channel: channel_end, output }))
     }
 
-    /// Starts a replica afresh, in a group of its own; also returns what of its sandbox it went without.
+    /// Starts a replica afresh, in a group of its own; also returns what of its sandbox it went without. Without a
+    /// place, a spare.
     pub(crate) fn spawn(
         name: &ReplicaId,
         group: &str,
-        (slot, listener): (SlotIndex, &OwnedFd),
+        place: Option<(SlotIndex, &OwnedFd)>,
         nursery: &Nursery<'_>,
     ) -> Result<(Self, Vec<String>), StartError> {
         let (channel, channel_end) = Seqpacket::pair()?;
         let output = Output::into_log(nursery.log, Some(name))?;
+        let number = place.map(|(slot, _)| slot.to_string());
+        let arguments = match &number {
+            Some(number) => vec!["spawned", number, name.as_str()],
+            None => vec!["spawned-spare", name.as_str()],
+        };
+        let listener = place.map(|(_, listener)| (listener, SPAWN_LISTENER_FD));
+        let descriptors: Vec<_> = [(&channel_end, SPAWN_CHANNEL_FD)].into_iter().chain(listener).collect();
         let started = nursery.start(&Start {
-            arguments: &["spawned", &slot.to_string(), name.as_str()],
+            arguments: &arguments,
             group,
             output: &output,
-            descriptors: &[(&channel_end, SPAWN_CHANNEL_FD), (listener, SPAWN_LISTENER_FD)],
+            descriptors: &descriptors,
         })?;
         let mut replica = Self::with_channel(name, channel, nursery.happenings);
-        replica.slot = Some(slot);
+        replica.slot = place.map(|(slot, _)| slot);
         replica.watch(&started.process, nursery.happenings)?;
         replica.process = Some(started.process);
         replica.group = started.group;

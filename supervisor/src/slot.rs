@@ -76,6 +76,8 @@ pub(crate) struct Slot {
     pub(crate) has_answered: bool,
     /// Why the replica in it is to be replaced when its turn has come.
     pub(crate) recycle: Option<String>,
+    /// The replica in it was asked to make room for one that is ready already.
+    pub(crate) is_handed_over: bool,
     /// Since when the slot has wanted a ready replica.
     pub(crate) wanting_since_ms: u64,
     starts: u64,
@@ -93,6 +95,7 @@ impl Slot {
             ready_at_ms: 0,
             has_answered: false,
             recycle: None,
+            is_handed_over: false,
             wanting_since_ms: 0,
             starts: 0,
             ready_after_ms: 0,
@@ -172,6 +175,7 @@ impl Slot {
     /// Nobody is in it any more. One that was ready is followed at once, unless many died so in a row; one that never
     /// came so far after a pause that doubles with each failure in a row but the first.
     pub(crate) fn vacate(&mut self, now_ms: u64, reason: String) {
+        self.is_handed_over = false;
         if matches!(self.stage, Stage::Ready { .. }) {
             self.wanting_since_ms = now_ms;
         }

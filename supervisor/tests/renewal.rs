@@ -6,7 +6,7 @@ mod harness;
 use harness::{Deployment, processes_with, until};
 use millgate_contract::{
     spec::{CallIsolation, Confinement, StartPolicy},
-    supervision::SlotState,
+    supervision::{Phase, SlotState, ToSupervisor},
 };
 
 #[test]
@@ -50,6 +50,52 @@ fn replicas_are_replaced_when_they_have_served_for_long() {
         assert_eq!(ready, 2, "the other is not touched before");
     }
     drop(deployment);
+}
+
+#[test]
+fn a_lone_replica_serves_until_the_one_that_takes_its_place_has_set_itself_up() {
+    // What is set up takes a moment, in which the one before must serve.
+    let source = "
+import os, time
+def setup():
+    time.sleep(0.3)
+def function(args):
+    return os.getpid()
+";
+    for start in [StartPolicy::Fork, StartPolicy::Spawn] {
+        let (deployment, mut client) = Deployment::serving(source, |spec| {
+            spec.policy.start = start;
+            spec.policy.spares = 0;
+        });
+        let old = client.replica(0);
+        client.say(&ToSupervisor::Restart);
+        client.until_replaced(0, &old);
+        let log = deployment.log();
+        let at = |part: &str| log.iter().position(|line| line.text.contains(part));
+        assert!(at("waits as a spare").unwrap() < at("is replaced").unwrap(), "{start:?}: {log:?}");
+        deployment.gateway(0).value("1");
+    }
+}
+
+#[test]
+fn a_restart_that_cannot_set_up_leaves_what_serves() {
+    let source = "
+import os
+def setup():
+    if os.path.exists('broken'):
+        raise OSError('no database')
+def function(args):
+    return os.getpid()
+";
+    let (deployment, mut client) = Deployment::serving(source, |_| {});
+    let before = deployment.gateway(0).value("1");
+    std::fs::write(deployment.spec.function.root.join("broken"), "").unwrap();
+    client.say(&ToSupervisor::Restart);
+    client.until("the restart is called off", |client| {
+        client.deployment.as_ref().is_some_and(|report| report.reason.contains("no database"))
+    });
+    assert_eq!(client.deployment.as_ref().unwrap().phase, Phase::Serving);
+    assert_eq!(deployment.gateway(0).value("1"), before);
 }
 
 #[test]

@@ -16,7 +16,9 @@ pub(crate) fn restart(global: &Global, name: &str) -> Result<(), Failure> {
     let found = lookup::model(&client, name)?;
     let (before, path) = found.serving(&client)?;
     let replicas = format!("{path}/replicas");
-    let old = starts(&client.get(&replicas)?);
+    let before_report = client.get(&replicas)?;
+    let old = starts(&before_report);
+    let mut last_reason = text(&before_report["reason"]).to_owned();
     client.post(&format!("{path}:restart"), &json!({}))?;
     if text(&before["status"]) == "deployed" {
         loop {
@@ -24,6 +26,16 @@ pub(crate) fn restart(global: &Global, name: &str) -> Result<(), Failure> {
             if are_new(&report, &old) {
                 break;
             }
+            // A reason that was there before is an earlier restart's until it has been taken back.
+            let called_off = Some(text(&report["reason"])).filter(|reason| *reason != last_reason);
+            if let Some(reason) = called_off.filter(|reason| !reason.is_empty()) {
+                return Err(Failure::new(format!(
+                    "`{}` goes on with the replicas it has, since a new one does not start: {reason}",
+                    found.name()
+                ))
+                .hint(format!("`millgate logs {}` shows what it printed", found.name())));
+            }
+            text(&report["reason"]).clone_into(&mut last_reason);
             if let Some(reason) = failing(&report) {
                 return Err(Failure::new(format!(
                     "a replica of `{}` does not start: {reason}",

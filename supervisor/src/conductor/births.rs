@@ -78,9 +78,9 @@ impl Conductor {
         told.err().map(|error| Event::Failed { replica: name, reason: format!("take over a slot: {error}") })
     }
 
-    pub(super) fn spawn(&mut self, slot: SlotIndex, name: ReplicaId) -> Event {
-        let group = self.group_name(Some(slot));
-        let place = (slot, &self.house.listeners[usize::from(slot.0)]);
+    pub(super) fn spawn(&mut self, slot: Option<SlotIndex>, name: ReplicaId) -> Event {
+        let group = self.group_name(slot);
+        let place = slot.map(|slot| (slot, &self.house.listeners[usize::from(slot.0)]));
         match Replica::spawn(&name, &group, place, &self.nursery()) {
             Ok((replica, missing)) => {
                 if let Some(process) = &replica.process {

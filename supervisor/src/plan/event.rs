@@ -71,6 +71,8 @@ pub(crate) enum Action {
     Fork { template: TemplateId, slot: SlotIndex, replica: ReplicaId },
     /// Tell a template to fork a replica without a slot.
     ForkSpare { template: TemplateId, replica: ReplicaId },
+    /// Start a replica without a slot afresh.
+    SpawnSpare { replica: ReplicaId },
     /// Tell a spare to serve in a slot.
     Serve { slot: SlotIndex, replica: ReplicaId },
     /// Start a replica afresh.

@@ -1,5 +1,6 @@
 //! The part of the plan about replicas that serve and are replaced all the same: by a restart, by age, by memory. One
-//! at a time, each once the one before it is served anew; each finishes its call first.
+//! at a time, each once its successor is ready to take over (a spare, kept for that alone if need be); each finishes its
+//! call first. What does not start takes nobody's place: a restart is then called off.
 
 use millgate_contract::ids::ReplicaId;
 
@@ -23,7 +24,9 @@ impl Plan {
                     self.rolling.pop_front();
                 }
                 Stage::Ready { .. } => {
-                    self.renew(now_ms, k, "the deployment restarts");
+                    if self.has_successor() {
+                        self.renew(now_ms, k, "the deployment restarts");
+                    }
                     return;
                 }
                 Stage::Vacant { .. }
@@ -48,12 +51,32 @@ impl Plan {
         }
         let may_fork = self.may_fork() && !self.templates.is_importing();
         let is_quiet = |slot: &Slot| matches!(slot.stage, Stage::Ready { .. } | Stage::Vacant { .. });
-        if !may_fork || !self.slots.iter().all(is_quiet) {
+        if !may_fork || !self.has_successor() || !self.slots.iter().all(is_quiet) {
             return;
         }
         let due = self.slots.iter_mut().enumerate().find_map(|(k, slot)| Some((k, slot.recycle.take()?)));
         if let Some((k, reason)) = due {
             self.renew(now_ms, k, &reason);
+        }
+    }
+
+    /// A slot waits for a successor, or for the one it has been given up for.
+    pub(super) fn wants_successor(&self) -> bool {
+        let current = self.templates.current();
+        let is_old = |slot: &Slot| match slot.stage {
+            Stage::Ready { template, .. } => Some(template) < current && self.rolling.contains(&slot.index),
+            _ => false,
+        };
+        let is_due = |slot: &Slot| slot.recycle.is_some() && matches!(slot.stage, Stage::Ready { .. });
+        self.slots.iter().any(|slot| slot.is_handed_over || is_old(slot) || is_due(slot))
+    }
+
+    /// New replicas do not start: those that serve stay.
+    pub(super) fn call_off(&mut self, reason: &str) {
+        if !self.rolling.is_empty() {
+            self.rolling.clear();
+            self.note(None, format!("the replicas that serve are not replaced: {reason}"));
+            self.set_phase(self.report.phase, reason.to_owned());
         }
     }
 
@@ -72,6 +95,7 @@ impl Plan {
             self.note(Some(&replica), format!("is replaced: {reason}"));
             self.actions.push(Action::Terminate(replica));
             self.slots[k].end(now_ms, now_ms + limits::DRAIN_MS_MAX, reason.to_owned());
+            self.slots[k].is_handed_over = true;
         }
     }
 }

@@ -97,6 +97,7 @@ impl Plan {
             self.actions.push(Action::EndTemplate(template));
         }
         self.templates.go_without();
+        self.spares.forgive();
         self.failures_in_row = 0;
         self.rolling.clear();
         for k in 0..self.slots.len() {

@@ -66,6 +66,7 @@ impl Plan {
         }
         self.templates.importing = None;
         self.templates.has_imported = true;
+        self.spares.forgive();
         // The replicas of the old one stay: they become children of the supervisor.
         if let Some(old) = self.templates.current.replace(template) {
             self.actions.push(Action::EndTemplate(old));
@@ -164,6 +165,7 @@ impl Plan {
             return;
         }
         self.note(None, "restart: the file is imported anew".to_owned());
+        self.spares.forgive();
         self.rolling = self.slots.iter().map(|slot| slot.index).collect();
         if self.report.phase == Phase::Failed {
             self.failures_in_row = 0;
@@ -174,6 +176,7 @@ impl Plan {
             let phase = if self.is_forking() { Phase::Importing } else { Phase::Filling };
             self.set_phase(phase, String::new());
         }
+        self.set_phase(self.report.phase, String::new());
         if self.is_forking() {
             self.start_template(now_ms);
         } else {

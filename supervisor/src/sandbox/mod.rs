@@ -90,8 +90,8 @@ impl Sandbox {
         let interpreter = interpreter::prefixes(&function.python);
         let folders = interpreter.iter().chain(&function.python_path).chain(readable);
         binds.extend(folders.map(|path| Bind::read_only(path)));
-        // Of its replicas, its spares and its template.
-        let trees = u64::from(spec.slots) + u64::from(spec.policy.spares) + 1;
+        // Of its replicas, its spares (one in any case while a replica is replaced) and its template.
+        let trees = u64::from(spec.slots) + u64::from(spec.policy.spares.max(1)) + 1;
         let processes_max = u64::from(spec.resources.processes_max) * trees;
         let staging = run_dir.join(STAGING_DIR);
         Self::confined(&function.root, Place { staging, binds, home, uid: *uid, processes_max })

@@ -195,7 +195,10 @@ proptest! {
             world.advance(limits::PAUSE_MS_MAX);
             world.import();
             world.all_ready();
+            world.warm_all();
         }
+        prop_assert!(world.plan.rolling.is_empty(), "a restart comes to its end");
+        prop_assert!(world.spares().len() <= usize::from(world.plan.settings.spares), "nobody is kept for nothing");
         prop_assert!(world.plan.slot_reports().all(|report| report.state == SlotState::Ready));
     }
 }

@@ -145,9 +145,11 @@ fn a_restart_replaces_replicas_that_were_started_afresh() {
     let old = [0, 1].map(|k| world.in_slot(SlotIndex(k)).unwrap());
     world.say(Event::Restart);
     for (k, replica) in old.iter().enumerate() {
+        world.warm_all();
         world.die(replica);
         world.make_ready(SlotIndex(k as u16));
     }
-    assert_eq!(world.spawns(), 4);
+    assert_eq!(world.spawns(), 2);
+    assert_eq!(world.count(|action| matches!(action, crate::plan::Action::SpawnSpare { .. })), 2);
     assert!(world.plan.slot_reports().all(|report| report.state == SlotState::Ready));
 }

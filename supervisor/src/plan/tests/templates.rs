@@ -60,6 +60,8 @@ fn a_restart_replaces_one_replica_after_another_by_those_of_a_new_template() {
     assert!(world.plan.slot_reports().all(|report| report.state == SlotState::Ready));
     world.import();
     for (k, replica) in old.iter().enumerate() {
+        assert!(world.plan.slot_reports().all(|report| report.state == SlotState::Ready));
+        world.warm_all();
         let serving = world.plan.slot_reports().filter(|report| report.state == SlotState::Ready).count();
         assert_eq!(serving, 2, "one at a time");
         assert_eq!(world.in_slot(SlotIndex(k as u16)).as_ref(), Some(replica));

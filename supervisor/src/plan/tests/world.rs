@@ -206,6 +206,12 @@ impl World {
                     self.bear(Some(slot), replica.clone(), true);
                     spawned.push(replica);
                 }
+                Action::SpawnSpare { replica } => {
+                    let living = self.templates.values().any(|state| *state != TemplateState::Gone);
+                    assert!(!living, "no template is kept for nothing");
+                    self.bear(None, replica.clone(), true);
+                    spawned.push(replica);
+                }
                 Action::Bury(replica) => {
                     self.replicas.remove(&replica);
                 }
