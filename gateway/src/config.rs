@@ -1,10 +1,10 @@
 //! What an operator may set about a gateway. Read once by whoever starts it; nothing here changes afterwards.
 
-use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use millgate_contract::{ids::ModelId, limits, rate::Rate};
 
-use crate::{openid::OpenIdConfig, sink::MetricsSink};
+use crate::{caller_address::Proxies, gate::BodyLimits, openid::OpenIdConfig, sink::MetricsSink, tls::Tls};
 
 const FAILED_AUTHENTICATION_RATE: Rate = rate(100, 60);
 /// About a tenth of one processor.
@@ -49,12 +49,16 @@ pub struct GatewayConfig {
     pub rate_keys_max: usize,
     /// An OpenID issuer whose tokens are as good as API keys of its users.
     pub openid: Option<OpenIdConfig>,
+    /// What callers are shown of TLS; without it they speak plainly.
+    pub tls: Option<Tls>,
+    /// Whose word is taken for where a caller is.
+    pub proxies: Proxies,
     /// Connections at one time; more wait in the listener's queue.
     pub connections_max: usize,
     /// Connections of one address at one time; more are closed unread. Less than there are places, so that no address
     /// takes them all, and not much less, for of a proxy in front there is one address.
     pub connections_per_address_max: usize,
-    /// Milliseconds from a connection's first moment to its first byte, and from a request's first byte to its whole
+    /// Milliseconds from a connection's first moment to its first byte, a handshake of TLS included, and from a request's first byte to its whole
     /// head.
     pub head_ms_max: u64,
     /// Milliseconds from an answer to the first byte of the next request.
@@ -97,6 +101,16 @@ pub enum CorsOrigins {
     Anywhere,
 }
 
+impl GatewayConfig {
+    /// What a body that is not a call's is held to.
+    pub(crate) fn other_body_limits(&self) -> BodyLimits {
+        BodyLimits {
+            idle_max: Duration::from_millis(self.other_body_idle_ms_max),
+            bytes_per_s_min: self.body_bytes_per_s_min,
+        }
+    }
+}
+
 impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
@@ -114,6 +128,8 @@ impl Default for GatewayConfig {
             verification_rate: VERIFICATION_RATE,
             rate_keys_max: 20_000,
             openid: None,
+            tls: None,
+            proxies: Proxies::default(),
             connections_max: 10_000,
             connections_per_address_max: 8_000,
             head_ms_max: 10_000,

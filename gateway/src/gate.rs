@@ -10,11 +10,13 @@
 //! | `head`, `target`, `chunks` | what a request may look like; pure |
 //! | `framing` | where one request ends and the next begins; pure |
 //! | `exchange` | what the gate and the service of a connection tell each other |
+//! | `caller_body` | how long a body that is not a call's may take |
 //! | `stream` | the gate itself: bytes, clocks, hang-ups |
 //! | `clock` | a timer that is seldom touched |
 //! | `frames` | budgets of HTTP/2 frames that cost a caller nothing |
 //! | `pace` | HTTP/2 answers that nobody takes |
 
+mod caller_body;
 mod chunks;
 mod clock;
 mod exchange;
@@ -30,6 +32,8 @@ mod tests;
 
 use millgate_contract::refusal::Refusal;
 
+pub(crate) use caller_body::BodyLimits;
+pub use caller_body::CallerBody;
 pub(crate) use exchange::{Answered, Exchange};
 pub(crate) use frames::Counted;
 pub(crate) use framing::Framing;
@@ -61,14 +65,17 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// The fault that an error of a body comes from, if it comes from the gate.
-    pub(crate) fn of(error: &hyper::Error) -> Option<Self> {
-        let mut source = std::error::Error::source(error);
-        while let Some(error) = source {
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(fault) = error.downcast_ref::<Self>() {
+                return Some(*fault);
+            }
             let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
             if let Some(fault) = inner.and_then(|inner| inner.downcast_ref::<Self>()) {
                 return Some(*fault);
             }
-            source = error.source();
+            next = error.source();
         }
         None
     }

@@ -131,6 +131,13 @@ impl Gateway {
         follow::follow(&self.inner, publication_socket).await;
     }
 
+    /// Reads the TLS certificate again, though nobody has seen it change. A bad one is refused, and the old one stays.
+    pub fn reload_certificate(&self) {
+        if let Some(tls) = &self.inner.config.tls {
+            tls.reload(&self.inner.metrics.edges);
+        }
+    }
+
     /// Another process accepts at this gateway's address now. Said before the `shutdown` of [`Gateway::serve`] resolves,
     /// it makes the drain lose nothing: connections that are kept alive are answered once more, and told that it was
     /// the last time, before they are closed.

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `accept` | the accept loop, connections, their drain |
 //! | `addresses` | how many connections an address has |
-//! | `wire` | the socket: what was read to tell HTTP/1 from HTTP/2, the clock of a caller that does not read, hang-ups |
+//! | `opening` | from an accepted socket to a connection: PROXY header, TLS, first bytes |
+//! | `socket` | the clock of a caller that does not read |
+//! | `wire` | plain or TLS; what was read to tell HTTP/1 from HTTP/2; closing in two steps |
 //! | `service` | which requests are model calls, which are others' |
 //! | `model` | one model call, from head to answer |
 //! | `body` | the body, bounded in bytes and time |
@@ -17,9 +19,11 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use http_body_util::{Either, Full, combinators::UnsyncBoxBody};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use millgate_contract::refusal::Refusal;
 use tower::util::BoxCloneSyncService;
+
+pub use crate::gate::CallerBody;
 
 pub(crate) mod accept;
 mod access;
@@ -29,7 +33,9 @@ mod answer;
 mod body;
 mod cors;
 mod model;
+mod opening;
 mod service;
+mod socket;
 mod wire;
 
 /// Whatever a body of somebody else's may fail with.
@@ -37,7 +43,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer that is not the gateway's own.
 pub type FallbackBody = UnsyncBoxBody<Bytes, BoxError>;
 /// Answers every request that is not a model call: the control API and the dashboard.
-pub type Fallback = BoxCloneSyncService<Request<Incoming>, Response<FallbackBody>, Infallible>;
+pub type Fallback = BoxCloneSyncService<Request<CallerBody>, Response<FallbackBody>, Infallible>;
 
 /// The paths of models, on any host.
 pub(crate) const MODEL_PATHS: [&str; 2] = ["/model", "/api/altus-ds-1/models/call-model"];
@@ -47,7 +53,7 @@ pub(crate) type Body = Either<Full<Bytes>, FallbackBody>;
 
 /// For a gateway alone: everything that is not a model call is `404`.
 pub fn no_fallback() -> Fallback {
-    Fallback::new(tower::service_fn(|_: Request<Incoming>| async {
+    Fallback::new(tower::service_fn(|_: Request<CallerBody>| async {
         let (parts, body) = answer::refusal(&Refusal::NotFound, None).into_parts();
         Ok(Response::from_parts(
             parts,

@@ -30,12 +30,15 @@ mod slots;
 mod snapshot_file;
 pub mod split;
 mod tasks;
+mod tls;
 mod trace_context;
 
+pub use caller_address::{ForwardedHeader, Network, NetworkError, Proxies};
 pub use config::{CorsOrigins, GatewayConfig};
 pub use gateway::{Applied, Gateway};
-pub use http::{BoxError, Fallback, FallbackBody, no_fallback};
+pub use http::{BoxError, CallerBody, Fallback, FallbackBody, no_fallback};
 pub use keys::VerifyingKeyError;
 pub use openid::{KeySetError, OpenIdConfig};
 pub use routes::ApplyError;
 pub use sink::{MetricsSink, TrackedPrediction};
+pub use tls::{Tls, TlsError, TlsFiles, authorities};

@@ -3,6 +3,7 @@
 //! from the route table, the table of refusals and the bounded set of keys, never from a caller.
 
 mod codes;
+mod edges;
 mod keys;
 mod model;
 mod process;
@@ -25,6 +26,7 @@ use prometheus_client::{
 use crate::rates;
 use codes::ByCode;
 pub(crate) use codes::{CALLER_GONE, OK};
+pub(crate) use edges::{ConnectionRefused, Edges};
 pub(crate) use keys::{KeyCalls, KeySeries};
 use model::Families;
 pub(crate) use model::ModelMetrics;
@@ -89,6 +91,7 @@ pub(crate) struct Metrics {
     pub(crate) keys: Arc<KeySeries>,
     pub(crate) retries: Counter,
     pub(crate) connections: Gauge,
+    pub(crate) edges: Edges,
     pub(crate) generation: Gauge<u64, AtomicU64>,
     pub(crate) snapshots_rejected: Counter,
     pub(crate) control_connected: Gauge,
@@ -113,6 +116,7 @@ impl Metrics {
             keys: Arc::new(KeySeries::new(key_series_max)),
             retries: Counter::default(),
             connections: Gauge::default(),
+            edges: Edges::default(),
             generation: Gauge::default(),
             snapshots_rejected: Counter::default(),
             control_connected: Gauge::default(),
@@ -132,6 +136,7 @@ impl Metrics {
         r.register("rate_refusals", "Calls over a rate, by whose", self.over_rate.clone());
         r.register("retries", "Tries that are proven not to have started a call", self.retries.clone());
         r.register("connections", "Connections of callers", self.connections.clone());
+        self.edges.register(r);
         r.register("phase", "Where the gateway is in its life: one of these is 1", self.phases.clone());
         r.register("route_generation", "Generation of the route snapshot in use", self.generation.clone());
         let age = "Time since the route snapshot in use came; of one from disk, since it was kept";

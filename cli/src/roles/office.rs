@@ -13,8 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
-use hyper::{Request, body::Incoming};
-use millgate_gateway::Fallback;
+use hyper::Request;
+use millgate_gateway::{CallerBody, Fallback};
 use serde_json::json;
 use tokio::{sync::watch, time::timeout};
 use tower::{ServiceExt, util::BoxCloneSyncService};
@@ -62,7 +62,7 @@ impl Office {
     /// As a gateway's fallback.
     pub(crate) fn fallback(&self) -> Fallback {
         let office = self.clone();
-        BoxCloneSyncService::new(tower::service_fn(move |request: Request<Incoming>| {
+        BoxCloneSyncService::new(tower::service_fn(move |request: Request<CallerBody>| {
             let office = office.clone();
             async move {
                 let response = office.answer(request.map(Body::new)).await;

@@ -1,4 +1,5 @@
-//! What the gate and the service of one connection tell each other: that the gate refuses, that an answer is taken.
+//! What the gate and the service of one connection tell each other: that the gate refuses, that an answer is taken; and
+//! what both are told: that the connection ends when it is idle.
 
 use std::{
     pin::Pin,
@@ -21,6 +22,7 @@ pub(crate) struct Exchange {
     /// hyper has taken the whole answer; what it buffers is written before it next flushes.
     is_taken: AtomicBool,
     is_refused: AtomicBool,
+    is_leaving: AtomicBool,
     fault: Mutex<Option<Fault>>,
 }
 
@@ -37,6 +39,15 @@ impl Exchange {
             return None;
         }
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection ends as soon as it is idle and nothing has come. Whoever says so polls the connection after it.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
     }
 
     /// True once for each answer that has been taken.

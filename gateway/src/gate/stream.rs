@@ -19,7 +19,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Fault, clock::Clock, exchange::Exchange, framing::Framing};
+use super::{
+    Fault,
+    caller_body::{BodyClock, BodyLimits},
+    clock::Clock,
+    exchange::Exchange,
+    framing::Framing,
+};
 
 /// What hyper reads in place of a request that is refused. The service knows, and answers with the refusal.
 const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
@@ -38,10 +44,8 @@ pub(crate) struct GateLimits {
     pub(crate) head_max: Duration,
     /// Between an answer and the first byte of the next request.
     pub(crate) idle_max: Duration,
-    /// Without a byte of a body that is not a call's; calls have clocks of their own.
-    pub(crate) body_idle_max: Duration,
-    /// What such a body must bring on the average, after the same time.
-    pub(crate) body_bytes_per_s_min: u64,
+    /// Of a body that is not a call's.
+    pub(crate) body: BodyLimits,
 }
 
 /// See the module.
@@ -70,30 +74,6 @@ pub(crate) struct Gate<IO> {
     /// An empty line came before this request.
     has_skipped: bool,
     body: BodyClock,
-}
-
-/// How long a caller let us wait for a body. Time in which nobody wants to read it is not the caller's.
-#[derive(Debug, Default)]
-struct BodyClock {
-    waiting_since: Option<Instant>,
-    waited: Duration,
-    bytes: u64,
-}
-
-impl BodyClock {
-    fn arrived(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if let Some(since) = self.waiting_since.take() {
-            self.waited += since.elapsed();
-        }
-    }
-
-    fn deadline(&mut self, limits: &GateLimits) -> Instant {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let earned = Duration::from_secs(self.bytes / limits.body_bytes_per_s_min.max(1));
-        let left = (limits.body_idle_max + earned).saturating_sub(self.waited);
-        since + left.min(limits.body_idle_max)
-    }
 }
 
 /// What the end of a clock means.
@@ -177,9 +157,11 @@ impl<IO: AsyncRead + Unpin> Gate<IO> {
             if self.framing.is_model() {
                 return Poll::Pending;
             }
-            (self.body.deadline(&self.limits), Late::Body)
+            (self.body.deadline(self.limits.body), Late::Body)
         } else if self.has_begun {
             (self.since + self.limits.head_max, Late::Head)
+        } else if self.exchange.is_leaving() {
+            return Poll::Ready(Late::Idle);
         } else {
             let max = if self.is_kept { self.limits.idle_max } else { self.limits.head_max };
             (self.since + max, Late::Idle)

@@ -3,7 +3,7 @@
 //! It survives running out of descriptors by pausing, takes no more connections than it may, and on its end lets each
 //! connection finish what it is at before it closes.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{
     Request, Response,
@@ -20,13 +20,14 @@ use tokio::{
 };
 
 use super::{
-    Body, Fallback,
+    Body, CallerBody, Fallback,
     addresses::Addresses,
+    opening::{Door, Opened},
     service,
     wire::{Protocol, Wire},
 };
 use crate::{
-    caller_address::CallerAddress,
+    caller_address::{CallerAddress, Proxies},
     config::GatewayConfig,
     gate::{Answered, Counted, Exchange, Gate, GateLimits, Pace, PaceLimits},
     gateway::Inner,
@@ -50,6 +51,8 @@ const RESETS_MAX: usize = 32;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it has to answer.
 const PING_WAIT: Duration = Duration::from_secs(10);
+/// How long a caller that has connected is given to speak when the gateway ends.
+const LAST_WORD_WAIT: Duration = Duration::from_millis(250);
 
 /// Serves callers until `shutdown`, then drains.
 pub(crate) async fn serve(
@@ -58,9 +61,13 @@ pub(crate) async fn serve(
     other: Fallback,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let limits = Limits::of(&inner.config);
     let drain = Duration::from_millis(inner.config.drain_ms_max);
-    let mut accepting = Accepting::new(limits, inner.config.connections_max);
+    let mut accepting = Accepting::of_callers(&inner);
+    let mut watching = JoinSet::new();
+    if let Some(tls) = inner.config.tls.clone() {
+        let inner = Arc::clone(&inner);
+        watching.spawn(async move { tls.watch(&inner.metrics.edges).await });
+    }
     let each = {
         let inner = Arc::clone(&inner);
         move |request| service::answer(Arc::clone(&inner), other.clone(), request)
@@ -74,6 +81,7 @@ pub(crate) async fn serve(
     if inner.is_succeeded() {
         drop(listener);
         // A request may be underway on any connection that is kept alive. It is answered, and its answer is the last.
+        accepting.phase.send_replace(Phase::Farewell);
         let farewell = Duration::from_millis(inner.config.farewell_ms_max);
         let _ = timeout(farewell, accepting.all_end()).await;
     } else {
@@ -92,46 +100,67 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// What a connection is held to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    gate: GateLimits,
-    write_idle_max: Duration,
-    per_address_max: usize,
-}
-
-impl Limits {
-    pub(super) fn of(config: &GatewayConfig) -> Self {
-        Self {
-            gate: GateLimits {
-                head_max: Duration::from_millis(config.head_ms_max),
-                idle_max: Duration::from_millis(config.keep_alive_ms_max),
-                body_idle_max: Duration::from_millis(config.other_body_idle_ms_max),
-                body_bytes_per_s_min: config.body_bytes_per_s_min,
-            },
-            per_address_max: config.connections_per_address_max,
-            write_idle_max: Duration::from_millis(config.write_idle_ms_max),
-        }
-    }
+/// What connections are at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// Another process accepts; whoever can be told to go there is told.
+    Farewell,
+    /// Each finishes what it is at.
+    Leaving,
 }
 
 /// A listener's connections.
 pub(super) struct Accepting {
+    inner: Arc<Inner>,
+    door: Arc<Door>,
     limits: Limits,
     permits: Arc<Semaphore>,
-    addresses: Addresses,
     connections: JoinSet<()>,
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+}
+
+/// What an open connection is held to.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    gate: GateLimits,
+    write_idle_max: Duration,
 }
 
 impl Accepting {
-    pub(super) fn new(limits: Limits, connections_max: usize) -> Self {
+    pub(super) fn of_callers(inner: &Arc<Inner>) -> Self {
+        let config = &inner.config;
+        let mut accepting = Self::plain(inner, config.connections_max);
+        accepting.door = Arc::new(Door {
+            proxies: config.proxies.clone(),
+            tls: config.tls.clone(),
+            ..(*accepting.door).clone()
+        });
+        accepting
+    }
+
+    /// Without TLS, and nobody speaks for others.
+    pub(super) fn plain(inner: &Arc<Inner>, connections_max: usize) -> Self {
+        let GatewayConfig { connections_per_address_max, write_idle_ms_max, .. } = inner.config;
+        let write_idle_max = Duration::from_millis(write_idle_ms_max);
+        let gate = GateLimits {
+            head_max: Duration::from_millis(inner.config.head_ms_max),
+            idle_max: Duration::from_millis(inner.config.keep_alive_ms_max),
+            body: inner.config.other_body_limits(),
+        };
         Self {
-            limits,
+            inner: Arc::clone(inner),
+            door: Arc::new(Door {
+                proxies: Proxies::default(),
+                tls: None,
+                addresses: Addresses::new(connections_per_address_max),
+                first_byte_max: gate.head_max,
+                write_idle_max,
+            }),
+            limits: Limits { gate, write_idle_max },
             permits: Arc::new(Semaphore::new(connections_max)),
-            addresses: Addresses::new(limits.per_address_max),
             connections: JoinSet::new(),
-            draining: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Serving),
         }
     }
 
@@ -143,7 +172,7 @@ impl Accepting {
         service: &S,
         opened: impl Fn(usize),
     ) where
-        S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        S: Fn(Request<CallerBody>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
         let mut shutdown = pin!(shutdown);
@@ -158,19 +187,11 @@ impl Accepting {
                 () = &mut shutdown => return,
                 Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
                 (accepted, permit) = next => match accepted {
-                    Ok((tcp, address)) => {
-                        // One that has too many already learns it by the end of this one.
-                        let Some(place) = self.addresses.enter(address.ip()) else { continue };
-                        let (limits, draining) = (self.limits, self.draining.subscribe());
-                        let service = service.clone();
-                        let from = CallerAddress(address.ip());
-                        let service = move |mut request: Request<Incoming>| {
-                            request.extensions_mut().insert(from);
-                            service(request)
-                        };
+                    Ok((tcp, peer)) => {
+                        let connection = self.connection(tcp, peer.ip(), service.clone());
                         self.connections.spawn(async move {
-                            let (_permit, _place) = (permit, place);
-                            connection(tcp, limits, service, draining).await;
+                            let _permit = permit;
+                            connection.await;
                         });
                     }
                     Err(error) if is_of_one_connection(&error) => {}
@@ -184,9 +205,47 @@ impl Accepting {
         }
     }
 
+    /// The life of one connection.
+    fn connection<S, F>(
+        &self,
+        tcp: TcpStream,
+        peer: IpAddr,
+        service: S,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: Fn(Request<CallerBody>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    {
+        let (inner, door, limits) = (Arc::clone(&self.inner), Arc::clone(&self.door), self.limits);
+        let mut phase = self.phase.subscribe();
+        async move {
+            let opening = door.open(tcp, peer, &inner.metrics.edges);
+            let opened = tokio::select! {
+                opened = opening => opened,
+                () = silent_at_the_end(&mut phase) => return,
+            };
+            let Some(Opened { wire, protocol, address, place }) = opened else { return };
+            let _place = place;
+            let body_limits = (protocol == Protocol::Http2).then_some(limits.gate.body);
+            let service = move |request: Request<Incoming>| {
+                let caller = door.proxies.caller(address, request.headers());
+                let mut request = request.map(|body| CallerBody::new(body, body_limits));
+                request.extensions_mut().insert::<CallerAddress>(caller);
+                service(request)
+            };
+            let ended = match protocol {
+                Protocol::Http1 => serve_http1(wire, limits, service, phase).await,
+                Protocol::Http2 => serve_http2(wire, limits, service, phase).await,
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            }
+        }
+    }
+
     /// Lets each connection finish what it is at. Dropping ends them all.
     pub(super) async fn drain(&mut self) {
-        self.draining.send_replace(true);
+        self.phase.send_replace(Phase::Leaving);
         self.all_end().await;
     }
 
@@ -201,44 +260,29 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn begins(draining: &mut watch::Receiver<bool>) {
+async fn begins(phase: &mut watch::Receiver<Phase>, awaited: Phase) {
     // An error means that the listener's owner is gone, and its connections with it.
-    let _ = draining.wait_for(|is_draining| *is_draining).await;
+    let _ = phase.wait_for(|phase| *phase >= awaited).await;
 }
 
-async fn connection<S, F>(tcp: TcpStream, limits: Limits, service: S, mut draining: watch::Receiver<bool>)
-where
-    S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
-{
-    // Answers are written whole; waiting for more would only delay them.
-    let _ = tcp.set_nodelay(true);
-    let opening = timeout(limits.gate.head_max, Wire::open(tcp, limits.write_idle_max));
-    let opened = tokio::select! {
-        opened = opening => opened,
-        () = begins(&mut draining) => return,
-    };
-    let Ok(Ok((wire, protocol))) = opened else { return };
-    let ended = match protocol {
-        Protocol::Http1 => serve_http1(wire, limits, service, draining).await,
-        Protocol::Http2 => serve_http2(wire, limits, service, draining).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
-    }
+/// Resolves when nothing is to be expected any more of a caller that has said nothing.
+async fn silent_at_the_end(phase: &mut watch::Receiver<Phase>) {
+    begins(phase, Phase::Leaving).await;
+    tokio::time::sleep(LAST_WORD_WAIT).await;
 }
 
 async fn serve_http1<S, F>(
     wire: Wire,
     limits: Limits,
     service: S,
-    mut draining: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) -> hyper::Result<()>
 where
     S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
     let exchange = Arc::new(Exchange::default());
+    let leaving = Arc::clone(&exchange);
     let gate = Gate::new(wire, Arc::clone(&exchange), limits.gate);
     let gated = move |mut request: Request<Incoming>| {
         if let Some(fault) = exchange.refused() {
@@ -251,8 +295,9 @@ where
     let mut serving = pin!(http1().serve_connection(TokioIo::new(gate), service_fn(gated)));
     tokio::select! {
         ended = &mut serving => ended,
-        () = begins(&mut draining) => {
-            serving.as_mut().graceful_shutdown();
+        // Not hyper's own way: that closes an idle connection without a look at what has just come.
+        () = begins(&mut phase, Phase::Leaving) => {
+            leaving.leave();
             serving.await
         }
     }
@@ -262,7 +307,7 @@ async fn serve_http2<S, F>(
     wire: Wire,
     limits: Limits,
     service: S,
-    mut draining: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) -> hyper::Result<()>
 where
     S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -278,18 +323,22 @@ where
     };
     let io = TokioIo::new(Counted::new(wire, PREFACE_BYTES));
     let mut serving = pin!(http2().serve_connection(io, service_fn(paced)));
-    let late = pace.until_late(PaceLimits {
+    let mut late = pin!(pace.until_late(PaceLimits {
         first: limits.gate.head_max,
         idle: limits.gate.idle_max,
         untaken: limits.write_idle_max,
-    });
+    }));
     tokio::select! {
         ended = &mut serving => ended,
         // What is open is dropped with the connection.
-        () = late => Ok(()),
-        () = begins(&mut draining) => {
+        () = &mut late => Ok(()),
+        // GOAWAY names the last request that is answered, so that it loses none.
+        () = begins(&mut phase, Phase::Farewell) => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                ended = &mut serving => ended,
+                () = &mut late => Ok(()),
+            }
         }
     }
 }

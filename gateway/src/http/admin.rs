@@ -2,15 +2,11 @@
 
 use std::{convert::Infallible, io, sync::Arc};
 
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Request, Response, StatusCode};
 use millgate_contract::refusal::Refusal;
 use tokio::{net::TcpListener, task::spawn_blocking};
 
-use super::{
-    Body,
-    accept::{Accepting, Limits},
-    answer,
-};
+use super::{Body, CallerBody, accept::Accepting, answer};
 use crate::{gate::Fault, gateway::Inner};
 
 /// Probes and scrapers are few.
@@ -24,8 +20,8 @@ pub(crate) async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let mut accepting = Accepting::new(Limits::of(&inner.config), CONNECTIONS_MAX);
-    let each = move |request: Request<Incoming>| {
+    let mut accepting = Accepting::plain(&inner, CONNECTIONS_MAX);
+    let each = move |request: Request<CallerBody>| {
         let inner = Arc::clone(&inner);
         async move { Ok::<_, Infallible>(admin(inner, &request).await) }
     };
@@ -33,7 +29,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn admin(inner: Arc<Inner>, request: &Request<Incoming>) -> Response<Body> {
+async fn admin(inner: Arc<Inner>, request: &Request<CallerBody>) -> Response<Body> {
     if let Some(fault) = request.extensions().get::<Fault>() {
         return answer::refusal(&Refusal::from(*fault), None);
     }

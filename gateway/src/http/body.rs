@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use millgate_contract::{limits::BODY_BYTES_MAX, refusal::Refusal};
 use tokio::time::{Instant, timeout_at};
 
+use super::CallerBody;
 use crate::{config::GatewayConfig, gate::Fault};
 
 /// Why there is no body.
@@ -19,7 +20,7 @@ pub(super) enum Failed {
 }
 
 /// Reads the body. One that is declared too large is refused unread.
-pub(super) async fn read(mut body: Incoming, config: &GatewayConfig) -> Result<Bytes, Failed> {
+pub(super) async fn read(mut body: CallerBody, config: &GatewayConfig) -> Result<Bytes, Failed> {
     let declared = body.size_hint().exact().unwrap_or(0);
     if declared > BODY_BYTES_MAX as u64 {
         return Err(Failed::Refused(Refusal::TooLarge));
@@ -58,13 +59,13 @@ impl Clock<'_> {
     }
 }
 
-async fn piece(body: &mut Incoming, until: Instant) -> Result<Option<Bytes>, Failed> {
+async fn piece(body: &mut CallerBody, until: Instant) -> Result<Option<Bytes>, Failed> {
     loop {
         match timeout_at(until, body.frame()).await {
             Err(_) => return Err(Failed::Refused(Refusal::Slow)),
             Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => {
-                let fault = Fault::of(&error);
+                let fault = Fault::of(&*error);
                 return Err(fault.map_or(Failed::Broken, |fault| Failed::Refused(fault.into())));
             }
             // Trailers mean nothing here.

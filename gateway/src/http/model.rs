@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use hyper::{Method, Request, Response, body::Incoming, http::request::Parts};
+use hyper::{Method, Request, Response, http::request::Parts};
 use millgate_contract::{ids::RequestId, refusal::Refusal};
 
-use super::{Body, access::Record, answer, body, cors};
+use super::{Body, CallerBody, access::Record, answer, body, cors};
 use crate::{
     authentication::authenticate, call::Order, caller_address::CallerAddress, dispatch::dispatch,
     gateway::Inner, prediction, routes::Route, split::split, trace_context::traceparent,
 };
 
 /// Answers a request to one of the paths of models.
-pub(super) async fn answer(inner: &Inner, request: Request<Incoming>, id: &RequestId) -> Response<Body> {
+pub(super) async fn answer(inner: &Inner, request: Request<CallerBody>, id: &RequestId) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let origins = &inner.config.cors_origins;
     if parts.method == Method::OPTIONS {
@@ -38,7 +38,7 @@ pub(super) async fn answer(inner: &Inner, request: Request<Incoming>, id: &Reque
 async fn call(
     inner: &Inner,
     parts: &Parts,
-    body: Incoming,
+    body: CallerBody,
     id: &RequestId,
     record: &mut Record<'_>,
 ) -> Result<Vec<u8>, Refusal> {

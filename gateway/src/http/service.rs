@@ -5,13 +5,12 @@ use std::{convert::Infallible, sync::Arc};
 use http_body_util::Either;
 use hyper::{
     Request, Response, Version,
-    body::Incoming,
     header::{HOST, HeaderValue},
 };
 use millgate_contract::{ids::RequestId, refusal::Refusal};
 use tower::ServiceExt;
 
-use super::{Body, Fallback, MODEL_PATHS, answer, model};
+use super::{Body, CallerBody, Fallback, MODEL_PATHS, answer, model};
 use crate::{gate::Fault, gateway::Inner, request_id::X_REQUEST_ID};
 
 /// Hosts that serve nothing but models.
@@ -21,7 +20,7 @@ const MODEL_HOST_PREFIX: &str = "modelservice.";
 pub(super) async fn answer(
     inner: Arc<Inner>,
     other: Fallback,
-    mut request: Request<Incoming>,
+    mut request: Request<CallerBody>,
 ) -> Result<Response<Body>, Infallible> {
     let id = inner.request_ids.of(request.headers());
     let is_http1 = request.version() < Version::HTTP_2;
@@ -52,12 +51,12 @@ fn refuse(inner: &Inner, fault: Fault) -> Response<Body> {
     answer::refusal(&refusal, None)
 }
 
-fn is_model_host(request: &Request<Incoming>) -> bool {
+fn is_model_host(request: &Request<CallerBody>) -> bool {
     let host = request.uri().host().or_else(|| request.headers().get(HOST)?.to_str().ok()).unwrap_or("");
     host.get(..MODEL_HOST_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MODEL_HOST_PREFIX))
 }
 
-fn pass_on_id(request: &mut Request<Incoming>, id: &RequestId) {
+fn pass_on_id(request: &mut Request<CallerBody>, id: &RequestId) {
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         request.headers_mut().insert(X_REQUEST_ID, value);
     }

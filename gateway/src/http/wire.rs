@@ -1,5 +1,5 @@
-//! The socket under hyper: it gives back the bytes that were read to tell the protocols apart, and it ends a connection
-//! whose caller takes no byte of its answer for too long.
+//! What lies under hyper: a caller's socket, plain or under TLS. It gives back the bytes that were read to tell the
+//! protocols apart.
 //!
 //! It closes in two steps: a caller that is refused while it still sends reads its answer only if its bytes are taken
 //! for a while, for closing over unread bytes is a reset that discards what was sent.
@@ -17,17 +17,17 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::{Instant, Sleep},
+    time::Sleep,
 };
+use tokio_rustls::server::TlsStream;
+
+use super::socket::Socket;
+use crate::tls::HTTP2;
 
 /// What an HTTP/2 client without TLS says first.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes read before the protocol is known.
 const FIRST_BYTES: usize = 1_024;
-
-/// What a caller must take of its answer on the average.
-const TAKEN_BYTES_PER_S_MIN: u64 = 1_000;
 
 /// How long a refused caller's remaining bytes are taken.
 const LINGER_MAX: Duration = Duration::from_secs(1);
@@ -41,14 +41,17 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// A caller's socket.
+/// How a caller's bytes travel.
+pub(super) enum Stream {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// A caller's connection.
 pub(super) struct Wire {
-    tcp: TcpStream,
+    stream: Stream,
     /// Read already, to be read again.
     first: BytesMut,
-    backlog: Backlog,
-    /// Runs while the caller does not read. Made when that first happens, which for most it never does.
-    late: Option<Pin<Box<Sleep>>>,
     is_shut_down: bool,
     /// Runs from the end of our own bytes.
     lingering: Option<Lingering>,
@@ -59,13 +62,34 @@ struct Lingering {
     bytes: usize,
 }
 
+impl Stream {
+    /// What was agreed on in the handshake, if something was.
+    fn agreed(&self) -> Option<Protocol> {
+        let Self::Tls(tls) = self else { return None };
+        let agreed = tls.get_ref().1.alpn_protocol()?;
+        Some(if agreed == HTTP2 { Protocol::Http2 } else { Protocol::Http1 })
+    }
+
+    /// Below TLS.
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.get_mut().0,
+        }
+    }
+}
+
 impl Wire {
     /// Reads until it is clear which protocol is spoken.
-    pub(super) async fn open(mut tcp: TcpStream, write_idle_max: Duration) -> io::Result<(Self, Protocol)> {
+    pub(super) async fn open(mut stream: Stream) -> io::Result<(Self, Protocol)> {
         let mut first = BytesMut::with_capacity(FIRST_BYTES);
+        let agreed = stream.agreed();
         let protocol = loop {
-            if tcp.read_buf(&mut first).await? == 0 {
+            if stream.read_buf(&mut first).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(agreed) = agreed {
+                break agreed;
             }
             let common = first.len().min(HTTP2_PREFACE.len());
             if first[..common] != HTTP2_PREFACE[..common] {
@@ -75,17 +99,7 @@ impl Wire {
                 break Protocol::Http2;
             }
         };
-        Ok((
-            Self {
-                tcp,
-                first,
-                backlog: Backlog { idle_max: write_idle_max, late_at: None },
-                late: None,
-                is_shut_down: false,
-                lingering: None,
-            },
-            protocol,
-        ))
+        Ok((Self { stream, first, is_shut_down: false, lingering: None }, protocol))
     }
 
     /// Takes what the caller still sends, until its end, a time, or a size.
@@ -94,7 +108,8 @@ impl Wire {
         let mut space = [MaybeUninit::uninit(); 16 * 1024];
         while lingering.until.as_mut().poll(cx).is_pending() && lingering.bytes < LINGER_BYTES_MAX {
             let mut buf = ReadBuf::uninit(&mut space);
-            match Pin::new(&mut *self).poll_read(cx, &mut buf) {
+            // Nobody will look at them, so nothing is deciphered.
+            match Pin::new(self.stream.socket()).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => lingering.bytes += buf.filled().len(),
                 Poll::Ready(_) => break,
                 Poll::Pending => {
@@ -105,53 +120,6 @@ impl Wire {
         }
         Poll::Ready(())
     }
-
-    /// Watches how slowly bytes are taken.
-    fn progress(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = written {
-            if let Ok(bytes) = written {
-                self.backlog.taken(bytes);
-            }
-            return Poll::Ready(written);
-        }
-        let late_at = self.backlog.waits();
-        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(late_at)));
-        if late.deadline() != late_at {
-            late.as_mut().reset(late_at);
-        }
-        ready!(late.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-/// What the caller has not taken: it may take none for a while, and must take a little on the average.
-#[derive(Debug)]
-struct Backlog {
-    idle_max: Duration,
-    /// There while something waits.
-    late_at: Option<Instant>,
-}
-
-impl Backlog {
-    /// Bytes cannot be written now: when their caller is too slow.
-    fn waits(&mut self) -> Instant {
-        *self.late_at.get_or_insert_with(|| Instant::now() + self.idle_max)
-    }
-
-    fn taken(&mut self, bytes: usize) {
-        if let Some(late_at) = &mut self.late_at {
-            let earned = Duration::from_millis(bytes as u64 * 1_000 / TAKEN_BYTES_PER_S_MIN);
-            *late_at = (*late_at + earned).min(Instant::now() + self.idle_max);
-        }
-    }
-
-    fn emptied(&mut self) {
-        self.late_at = None;
-    }
 }
 
 impl AsyncRead for Wire {
@@ -161,7 +129,7 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
-            return Pin::new(&mut self.tcp).poll_read(cx, buf);
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
         let bytes = self.first.len().min(buf.remaining());
         buf.put_slice(&self.first[..bytes]);
@@ -175,8 +143,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
-        self.progress(cx, written)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -184,24 +151,21 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
-        self.progress(cx, written)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Whoever flushes has written all that there is.
-        self.backlog.emptied();
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = &mut *self;
         if !wire.is_shut_down {
-            ready!(Pin::new(&mut wire.tcp).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut wire.stream).poll_shutdown(cx))?;
             wire.is_shut_down = true;
             let until = Box::pin(tokio::time::sleep(LINGER_MAX));
             wire.lingering = Some(Lingering { until, bytes: 0 });
@@ -210,32 +174,52 @@ impl AsyncWrite for Wire {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const IDLE: Duration = Duration::from_secs(30);
-
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_a_byte_now_and_then_is_late_and_who_takes_enough_is_not() {
-        let begun = Instant::now();
-        let mut backlog = Backlog { idle_max: IDLE, late_at: None };
-        assert_eq!(backlog.waits(), begun + IDLE);
-        for _ in 0..20 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            backlog.taken(1);
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
-        assert_eq!(backlog.waits(), begun + IDLE + Duration::from_millis(20));
-        for _ in 0..100 {
-            tokio::time::advance(Duration::from_secs(2)).await;
-            backlog.taken(2_000);
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
-        assert!(backlog.waits() > Instant::now());
-        // What was taken early buys no longer silence.
-        backlog.taken(10_000_000);
-        assert_eq!(backlog.waits(), Instant::now() + IDLE);
-        backlog.emptied();
-        tokio::time::advance(IDLE * 2).await;
-        assert_eq!(backlog.waits(), Instant::now() + IDLE);
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
     }
 }

@@ -61,3 +61,40 @@ async fn connections_are_accepted_for_a_moment_after_ready_says_no() {
     hold.notify_one();
     assert_eq!(running.answer().await.status, 200);
 }
+
+#[tokio::test]
+async fn what_has_come_on_an_idle_connection_is_answered_before_it_ends() {
+    // As many as to find some between two looks of the gateway.
+    let (mut house, double) = House::with_acts(4, vec![]).await;
+    let mut kept = Vec::new();
+    for n in 0..50 {
+        let mut caller = house.caller().await;
+        caller.send(&call(&n.to_string())).await;
+        assert_eq!(caller.answer().await.status, 200);
+        kept.push(caller);
+    }
+    // Nothing of the gateway runs between these two lines: there is one thread.
+    for caller in &mut kept {
+        caller.send(&call("\"last\"")).await;
+    }
+    house.begin_close();
+    for caller in &mut kept {
+        let last = caller.answer().await;
+        assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+        assert!(caller.is_closed().await);
+    }
+    house.until_closed().await;
+    assert_eq!(double.read().len(), 100);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_was_asked_yet_may_ask_once_when_the_gateway_ends() {
+    let (mut house, _double) = House::with_acts(1, vec![]).await;
+    let mut new = house.caller().await;
+    house.until_figure("millgate_connections", "1").await;
+    new.send(&call("1")).await;
+    house.begin_close();
+    let last = new.answer().await;
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    house.until_closed().await;
+}

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use millgate_contract::ids::ModelId;
-use millgate_gateway::{CorsOrigins, Fallback, GatewayConfig};
+use millgate_gateway::{CallerBody, CorsOrigins, Fallback, GatewayConfig};
 use tokio::sync::Notify;
 
 use crate::{
@@ -138,7 +138,7 @@ async fn other_methods_and_other_paths_are_refused_in_an_envelope() {
 
 #[tokio::test]
 async fn what_is_not_a_call_goes_to_the_others_but_never_on_a_host_of_models() {
-    let other = Fallback::new(tower::service_fn(|request: Request<Incoming>| async move {
+    let other = Fallback::new(tower::service_fn(|request: Request<CallerBody>| async move {
         let id = request.headers()["x-request-id"].to_str().unwrap().to_owned();
         let text = format!("{} {id}", request.uri().path());
         Ok(Response::new(UnsyncBoxBody::new(

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::{Request, Response, body::Incoming};
-use millgate_gateway::{Fallback, GatewayConfig};
+use hyper::{Request, Response};
+use millgate_gateway::{CallerBody, Fallback, GatewayConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,7 +20,7 @@ use crate::{
 
 /// Answers with the length of the body it was sent, or 400 when it did not get it.
 fn length_of_body() -> Fallback {
-    Fallback::new(tower::service_fn(|request: Request<Incoming>| async move {
+    Fallback::new(tower::service_fn(|request: Request<CallerBody>| async move {
         let (status, text) = match request.into_body().collect().await {
             Ok(body) => (200, body.to_bytes().len().to_string()),
             Err(_) => (400, String::new()),

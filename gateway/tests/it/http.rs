@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
@@ -28,14 +28,20 @@ impl Answer {
 }
 
 /// A request that is being answered.
-pub(crate) struct Caller {
-    stream: TcpStream,
+pub(crate) struct Caller<S = TcpStream> {
+    stream: S,
     received: Vec<u8>,
 }
 
 impl Caller {
     pub(crate) async fn connect(to: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(to).await.unwrap(), received: Vec::new() }
+        Self::over(TcpStream::connect(to).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Caller<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, received: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

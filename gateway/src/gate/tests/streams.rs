@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::{Answered, Exchange, Fault, Gate, GateLimits, framing::Framing};
+use super::super::{Answered, BodyLimits, Exchange, Fault, Gate, GateLimits, framing::Framing};
 
 /// A caller that sends pieces, each when the last one is read, takes all answers, and hangs up a second later.
 struct Script {
@@ -84,8 +84,7 @@ fn run(pieces: Vec<Vec<u8>>) -> (Vec<Seen>, String) {
     let limits = GateLimits {
         head_max: Duration::from_secs(10),
         idle_max: Duration::from_secs(75),
-        body_idle_max: Duration::from_secs(30),
-        body_bytes_per_s_min: 1_000,
+        body: BodyLimits { idle_max: Duration::from_secs(30), bytes_per_s_min: 1_000 },
     };
     let service = service_fn({
         let (seen, exchange) = (Arc::clone(&seen), Arc::clone(&exchange));

@@ -1,0 +1,103 @@
+//! How long a body that is not a call's may take: a time without a byte, and a rate on the average. Calls have clocks of
+//! their own, over the whole body.
+//!
+//! On HTTP/1 the gate keeps this clock, since it sees the bytes. On HTTP/2 the streams of a connection are told apart
+//! only behind `h2`, so that there the body itself keeps it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
+
+use super::{Fault, clock::Clock};
+use crate::http::BoxError;
+
+/// What a body is held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    /// Without a byte.
+    pub(crate) idle_max: Duration,
+    /// What it must bring on the average, after the same time.
+    pub(crate) bytes_per_s_min: u64,
+}
+
+/// How long a caller let us wait for a body. Time in which nobody wants to read it is not the caller's.
+#[derive(Debug, Default)]
+pub(super) struct BodyClock {
+    waiting_since: Option<Instant>,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl BodyClock {
+    pub(super) fn arrived(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// Until when the next byte must be there, which is waited for from now on.
+    pub(super) fn deadline(&mut self, limits: BodyLimits) -> Instant {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let earned = Duration::from_secs(self.bytes / limits.bytes_per_s_min.max(1));
+        let left = (limits.idle_max + earned).saturating_sub(self.waited);
+        since + left.min(limits.idle_max)
+    }
+}
+
+/// The body of a request, for whoever answers what is not a call.
+pub struct CallerBody {
+    body: Incoming,
+    /// Where nobody else keeps it.
+    late: Option<Lateness>,
+}
+
+struct Lateness {
+    limits: BodyLimits,
+    body: BodyClock,
+    clock: Clock,
+}
+
+impl CallerBody {
+    pub(crate) fn new(body: Incoming, limits: Option<BodyLimits>) -> Self {
+        let late =
+            limits.map(|limits| Lateness { limits, body: BodyClock::default(), clock: Clock::default() });
+        Self { body, late }
+    }
+}
+
+impl Body for CallerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(next) = Pin::new(&mut this.body).poll_frame(cx) {
+            if let (Some(late), Some(Ok(frame))) = (&mut this.late, &next) {
+                late.body.arrived(frame.data_ref().map_or(0, Bytes::len));
+            }
+            return Poll::Ready(next.map(|frame| frame.map_err(Into::into)));
+        }
+        let Some(late) = &mut this.late else { return Poll::Pending };
+        let deadline = late.body.deadline(late.limits);
+        ready!(late.clock.poll(cx, deadline));
+        Poll::Ready(Some(Err(Fault::Slow.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
