@@ -37,7 +37,7 @@ fn collect(base: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) {
                 println!("cargo::rerun-if-changed={}", path.display());
                 collect(base, &path, files);
             }
-        } else if matches!(path.extension().and_then(|e| e.to_str()), Some("py" | "pyi" | "typed")) {
+        } else if matches!(path.extension().and_then(|e| e.to_str()), Some("json" | "py" | "pyi" | "typed")) {
             let relative = path.strip_prefix(base).expect("found below it");
             let path = path.canonicalize().expect("it was just listed");
             files.push((relative.to_str().expect("the SDK's names are UTF-8").to_owned(), path));

@@ -4,6 +4,7 @@
 mod answer;
 mod builds;
 mod caller;
+mod client_package;
 mod collaborators;
 mod deployments;
 mod document;

@@ -5,6 +5,11 @@ use std::{fs, io, path::Path};
 /// Files below the SDK's root: path and content.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
+/// Every file: path and content.
+pub(crate) fn files() -> impl Iterator<Item = (&'static str, &'static [u8])> {
+    FILES.iter().copied()
+}
+
 /// Writes the SDK into a folder of `sys.path`, such as an environment's `site-packages`.
 pub fn unpack(folder: &Path) -> io::Result<()> {
     for (path, content) in FILES {

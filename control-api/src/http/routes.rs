@@ -4,7 +4,7 @@
 use axum::http::Method;
 
 use super::{
-    builds, collaborators, deployments, document, file_move, files, keys, models, old,
+    builds, client_package, collaborators, deployments, document, file_move, files, keys, models, old,
     operation::{
         Answers,
         Needs::{Administrator, Key, Nothing, Oneself, RightByBody},
@@ -264,6 +264,9 @@ fn documents() -> Vec<Route> {
         route((GET, "/api/v2/swagger.html"), "GetDocumentPage", Nothing, document::page)
             .answer(Answers::File("text/html"))
             .about("A page to read this document and to try the operations"),
+        route((GET, "/api/v2/python.tar.gz"), "GetPythonClient", Nothing, client_package::show)
+            .answer(Answers::File("application/gzip"))
+            .about("The Python client of this server, for `pip install`"),
     ]
 }
 

@@ -87,7 +87,9 @@ pub(super) fn parameters(operation: &Operation) -> Vec<Value> {
 fn object(definition: &Definition) -> Value {
     let properties: Map<String, Value> =
         definition.fields.iter().map(|field| (field.name.to_owned(), property(field))).collect();
-    json!({ "type": "object", "properties": properties })
+    // Objects in JSON have no order; clients take values by position.
+    let order: Vec<&str> = definition.fields.iter().map(|field| field.name).collect();
+    json!({ "type": "object", "properties": properties, "x-order": order })
 }
 
 fn property(field: &Field) -> Value {
