@@ -2,26 +2,34 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::processes;
+use crate::{
+    http::ask,
+    processes,
+    role::{Programs, Role},
+};
+
+const CONFIGURATION: &str = "millgate.toml";
+/// How long a successor may take to be alone.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A running server with a data directory of its own; it and everything it started end with this value.
 pub(crate) struct Server {
-    child: Child,
     folder: TempDir,
-    programs: PathBuf,
-    listen: String,
+    programs: Programs,
+    /// Takes calls: `serve` or `gateway`.
+    front: Role,
+    /// The control API where it is a process of its own.
+    control: Option<Role>,
 }
-
-const CONFIGURATION: &str = "millgate.toml";
 
 /// How to call one model.
 #[derive(Clone)]
@@ -30,6 +38,8 @@ pub(crate) struct Model {
     pub(crate) host: String,
     pub(crate) api_key: String,
     pub(crate) access_key: String,
+    /// Where the control API tells of its replicas.
+    replicas_path: String,
 }
 
 impl Model {
@@ -37,6 +47,28 @@ impl Model {
     pub(crate) fn body(&self, request: &str) -> String {
         format!(r#"{{"accessKey":"{}","request":{request}}}"#, self.access_key)
     }
+
+    /// The same, called with another key.
+    pub(crate) fn with_key(&self, api_key: String) -> Self {
+        Self { api_key, ..self.clone() }
+    }
+
+    /// Where the files of its project are.
+    pub(crate) fn files_path(&self) -> String {
+        let project = self.replicas_path.split('/').take(5).collect::<Vec<_>>();
+        format!("{}/files", project.join("/"))
+    }
+}
+
+/// One slot of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replica {
+    pub(crate) is_ready: bool,
+    pub(crate) pid: i32,
+    /// How often the slot was filled.
+    pub(crate) starts: u64,
+    /// From the last end or request to ready.
+    pub(crate) ready_after: Duration,
 }
 
 impl Server {
@@ -47,45 +79,75 @@ impl Server {
 
     /// Starts it on a free port with this configuration file.
     pub(crate) fn start_with(configuration: &str) -> Self {
-        let folder =
-            tempfile::Builder::new().prefix("mgload").tempdir_in("/tmp").expect("/tmp can be written to");
-        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("the folder is ours");
-        fs::write(folder.path().join(CONFIGURATION), configuration).expect("the folder is ours");
-        let programs = std::env::current_exe().expect("this program has a file");
-        let programs = programs.parent().expect("a file is in a folder").to_owned();
-        let (child, listen) = Self::spawn(&programs, &folder, "127.0.0.1:0");
-        Self { child, folder, programs, listen }
+        Self::start_limited(configuration, None)
     }
 
-    fn spawn(programs: &std::path::Path, folder: &TempDir, listen: &str) -> (Child, String) {
-        let mut child = Command::new(programs.join("millgate"))
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(folder.path().join("data"))
-            .arg("--config")
-            .arg(folder.path().join(CONFIGURATION))
-            .args(["--listen", listen, "--admin-listen", "127.0.0.1:0"])
-            .env("MILLGATE_LOG", std::env::var("MILLGATE_LOG").unwrap_or_else(|_| "warn".into()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("`millgate` is built: `cargo build --release --bins`");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("standard output is piped");
-        BufReader::new(out).read_line(&mut line).expect("the server says that it is ready");
-        let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"));
-        (child, url.expect("the line names the address").to_owned())
+    /// Starts it with this many descriptors and no more.
+    pub(crate) fn start_limited(configuration: &str, descriptors_max: Option<u32>) -> Self {
+        let folder = folder(configuration);
+        let programs = Programs::beside_this_one(&folder.path().join(CONFIGURATION), &data_of(&folder));
+        let front = Role::start(&programs, "serve", "127.0.0.1:0", descriptors_max);
+        Self { folder, programs, front, control: None }
     }
 
-    /// kill -9, and start again on the same address.
+    /// Starts gateway and control API as two processes.
+    pub(crate) fn start_split() -> Self {
+        let folder = folder("");
+        let programs = Programs::beside_this_one(&folder.path().join(CONFIGURATION), &data_of(&folder));
+        let control = Role::start(&programs, "control", "127.0.0.1:0", None);
+        let front = Role::start(&programs, "gateway", "127.0.0.1:0", None);
+        Self { folder, programs, front, control: Some(control) }
+    }
+
+    /// kill -9 of what takes calls, and start it again on the same address.
     pub(crate) fn kill_and_start(&mut self) {
-        self.child.kill().expect("the server is ours");
-        self.child.wait().expect("the server is our child");
-        (self.child, self.listen) = Self::spawn(&self.programs, &self.folder, &self.listen);
+        self.front.kill();
+        self.front = Role::start(&self.programs, self.front.name, &self.front.address, None);
     }
 
+    /// kill -9 of the control API that is a process of its own.
+    pub(crate) fn kill_control(&mut self) {
+        self.control.as_mut().expect("the roles are two processes").kill();
+    }
+
+    /// Starts a killed control API again on the same address.
+    pub(crate) fn start_control(&mut self) {
+        let control = self.control.as_mut().expect("the roles are two processes");
+        *control = Role::start(&self.programs, control.name, &control.address, None);
+    }
+
+    /// Has another program take over (SIGUSR2), and waits until it is alone; whether that has happened.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        let old = self.pid();
+        if !processes::signal(old, Signal::SIGUSR2) {
+            return false;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < HAND_OVER_TIME_MAX {
+            if let [new] = self.serving()[..]
+                && new != old
+            {
+                self.front.succeed(new);
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// Processes that take calls on this data directory.
+    fn serving(&self) -> Vec<i32> {
+        let serves = |pid: &i32| processes::command_line(*pid).split(' ').nth(1) == Some(self.front.name);
+        processes::naming(&self.data_dir()).into_iter().filter(serves).collect()
+    }
+
+    /// The process that takes calls.
     pub(crate) fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+        self.front.pid()
+    }
+
+    fn api_host(&self) -> &str {
+        &self.control.as_ref().unwrap_or(&self.front).address
     }
 
     /// Runs the command line against this server; what it printed.
@@ -97,14 +159,20 @@ impl Server {
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        Command::new(self.programs.join("millgate"))
+        Command::new(self.programs.path("millgate"))
             .args(args)
-            .env("MILLGATE_SERVER", format!("http://{}", self.listen))
-            .env("MILLGATE_DATA_DIR", self.folder.path().join("data"))
+            .env("MILLGATE_SERVER", format!("http://{}", self.api_host()))
+            .env("MILLGATE_DATA_DIR", self.data_dir())
             .env_remove("MILLGATE_API_KEY")
             .env_remove("MILLGATE_KEY_FILE")
             .output()
             .expect("`millgate` is built")
+    }
+
+    /// Asks the control API; nothing when it does not answer with 200 and JSON.
+    pub(crate) fn ask(&self, method: &str, path: &str, api_key: &str) -> Option<Value> {
+        let answer = ask(method, self.api_host(), path, api_key).ok()?;
+        serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)
     }
 
     /// Deploys a file with this text.
@@ -136,15 +204,25 @@ impl Server {
         if output.status.code() == Some(1) { Ok(text) } else { Err(format!("{}: {text}", output.status)) }
     }
 
-    fn model(&self, name: &str) -> Model {
-        let text = fs::read_to_string(self.folder.path().join("data/credentials.json"))
-            .expect("the server wrote it");
+    /// A model as it is deployed now.
+    pub(crate) fn model(&self, name: &str) -> Model {
+        let text = fs::read_to_string(self.data_dir().join("credentials.json")).expect("the server wrote it");
         let credentials: Value = serde_json::from_str(&text).expect("the server wrote JSON");
+        let shown = self.show(name);
+        let text = |value: &Value| value.as_str().expect("an administrator sees it").to_owned();
+        let replicas_path = format!(
+            "/api/v2/projects/{}/models/{}/builds/{}/deployments/{}/replicas",
+            text(&shown["project"]["public_identifier"]),
+            text(&shown["id"]),
+            text(&shown["latest_build"]["id"]),
+            text(&shown["latest_deployment"]["id"])
+        );
         Model {
             name: name.to_owned(),
-            host: self.listen.clone(),
-            api_key: credentials["api_key"].as_str().expect("it holds a key").to_owned(),
-            access_key: self.show(name)["access_key"].as_str().expect("an administrator sees it").to_owned(),
+            host: self.front.address.clone(),
+            api_key: text(&credentials["api_key"]),
+            access_key: text(&shown["access_key"]),
+            replicas_path,
         }
     }
 
@@ -153,26 +231,62 @@ impl Server {
         serde_json::from_str(&self.millgate(&["--json", "show", name])).expect("`--json` prints JSON")
     }
 
+    /// The slots of a model, by one request and without starting a process.
+    pub(crate) fn replicas(&self, model: &Model) -> Vec<Replica> {
+        let told = self.ask("GET", &model.replicas_path, &model.api_key).unwrap_or_default();
+        let replicas = told["replicas"].as_array().cloned().unwrap_or_default();
+        let read = |r: &Value| {
+            Some(Replica {
+                is_ready: r["state"] == "ready",
+                pid: i32::try_from(r["pid"].as_i64()?).ok()?,
+                starts: r["starts"].as_u64()?,
+                ready_after: Duration::from_millis(r["ready_after_ms"].as_u64()?),
+            })
+        };
+        replicas.iter().filter_map(read).collect()
+    }
+
     /// Process ids of the ready replicas of a model.
-    pub(crate) fn replicas(&self, name: &str) -> Vec<i32> {
-        let shown = self.show(name);
-        let replicas = shown["replicas"].as_array().cloned().unwrap_or_default();
-        replicas
-            .iter()
-            .filter(|r| r["state"] == "ready")
-            .filter_map(|r| i32::try_from(r["pid"].as_i64()?).ok())
-            .collect()
+    pub(crate) fn replica_pids(&self, model: &Model) -> Vec<i32> {
+        self.replicas(model).iter().filter(|r| r.is_ready).map(|r| r.pid).collect()
     }
 
     /// The server's folder, named in the command line of all its processes.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        data_of(&self.folder)
     }
+
+    /// Supervisors that run now.
+    pub(crate) fn supervisors(&self) -> Vec<i32> {
+        processes::naming(&self.data_dir().join("run"))
+    }
+
+    /// How many processes run below the supervisors, these included.
+    pub(crate) fn processes_of_models(&self) -> usize {
+        self.supervisors().iter().map(|pid| processes::tree(*pid).len()).sum()
+    }
+}
+
+fn folder(configuration: &str) -> TempDir {
+    let folder =
+        tempfile::Builder::new().prefix("mgload").tempdir_in("/tmp").expect("/tmp can be written to");
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("the folder is ours");
+    fs::write(folder.path().join(CONFIGURATION), configuration).expect("the folder is ours");
+    folder
+}
+
+fn data_of(folder: &TempDir) -> PathBuf {
+    Path::new(folder.path()).join("data")
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        processes::signal(self.pid(), Signal::SIGTERM);
-        let _ = self.child.wait();
+        self.front.stop();
+        if let Some(control) = &mut self.control {
+            control.stop();
+            // Two roles leave the replicas serving; one of both takes them along.
+            Role::start(&self.programs, "serve", "127.0.0.1:0", None).stop();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Who may call, and how often: the part of the settings that gateways run by.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use millgate_contract::rate::Rate;
 use millgate_gateway::{GatewayConfig, OpenIdConfig};
@@ -18,6 +18,8 @@ pub(super) struct AdmissionFile {
     key_rate: Option<String>,
     model_rate: Option<String>,
     failed_authentication_rate: Option<String>,
+    /// Calls in the line of one model; what comes beyond is answered with 429 at once.
+    line_calls_max: Option<NonZeroUsize>,
     openid: Option<OpenIdFile>,
 }
 
@@ -36,6 +38,7 @@ pub(crate) struct Admission {
     key_rate: Option<Rate>,
     model_rate: Option<Rate>,
     failed_authentication_rate: Option<Rate>,
+    line_calls_max: Option<NonZeroUsize>,
     openid: Option<OpenIdConfig>,
 }
 
@@ -58,6 +61,7 @@ impl AdmissionFile {
             key_rate: rate("key_rate", self.key_rate)?,
             model_rate: rate("model_rate", self.model_rate)?,
             failed_authentication_rate: rate("failed_authentication_rate", self.failed_authentication_rate)?,
+            line_calls_max: self.line_calls_max,
             openid,
         })
     }
@@ -70,6 +74,7 @@ impl Admission {
             key_rate: self.key_rate.or(config.key_rate),
             model_rate: self.model_rate.or(config.model_rate),
             failed_authentication_rate: self.failed_authentication_rate.or(config.failed_authentication_rate),
+            line_calls_max: self.line_calls_max.map_or(config.line_calls_max, NonZeroUsize::get),
             openid: self.openid.clone().or(config.openid),
             ..config
         }
@@ -98,6 +103,15 @@ mod tests {
         assert_eq!(config.key_rate.map(|rate| rate.to_string()).as_deref(), Some("600/60s"));
         assert_eq!(config.model_rate, None);
         assert_eq!(config.failed_authentication_rate, GatewayConfig::default().failed_authentication_rate);
+    }
+
+    #[test]
+    fn a_line_may_be_shorter_and_not_of_no_calls() {
+        let config = read("line_calls_max = 16").unwrap().apply(GatewayConfig::default());
+        assert_eq!(config.line_calls_max, 16);
+        let default = read("").unwrap().apply(GatewayConfig::default());
+        assert_eq!(default.line_calls_max, GatewayConfig::default().line_calls_max);
+        assert!(toml::from_str::<AdmissionFile>("line_calls_max = 0").is_err());
     }
 
     #[test]

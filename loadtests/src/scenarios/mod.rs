@@ -1,87 +1,116 @@
-//! The scenarios, one file each.
+//! The scenarios, by name.
 
 mod attacks;
+mod big;
 mod control;
+mod counted;
 mod crashes;
+mod deleted_key;
+mod escapes;
 mod fair;
+mod handovers;
+mod hang;
+mod json;
 mod kills;
 mod libraries;
 mod memory;
 mod overload;
+mod per_call;
+mod recovery;
+mod restarts;
+mod shared_connection;
+mod slow;
 mod steady;
+mod track;
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use crate::figures::Figures;
 
-/// A scenario by name.
+/// One scenario.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     /// How long its load goes on where nothing else is asked for.
-    pub(crate) seconds: u64,
+    pub(crate) time: Duration,
     pub(crate) run: fn(Duration) -> Pin<Box<dyn Future<Output = Figures>>>,
 }
 
-/// All of them.
+macro_rules! scenario {
+    ($module:ident, $seconds:literal, $what:literal) => {
+        Scenario {
+            name: stringify!($module),
+            what: $what,
+            time: Duration::from_secs($seconds),
+            run: |time| Box::pin($module::run(time)),
+        }
+    };
+}
+
+/// All of them. Suites run theirs in this order.
 pub(crate) const ALL: &[Scenario] = &[
-    Scenario {
-        name: "memory",
-        what: "nine replicas with 100 MB imported: their memory, and the time from an exception to the next replica",
-        seconds: 5,
-        run: |time| Box::pin(memory::run(time)),
-    },
-    Scenario {
-        name: "steady",
-        what: "70 % of capacity on 4 replicas: nothing lost, doubled, crossed or leaked",
-        seconds: 600,
-        run: |time| Box::pin(steady::run(time)),
-    },
-    Scenario {
-        name: "kills",
-        what: "kill -9 of a replica each second: only calls that ran may fail",
-        seconds: 180,
-        run: |time| Box::pin(kills::run(time)),
-    },
-    Scenario {
-        name: "overload",
-        what: "ten times too many callers: the rate of good answers holds, the others get 429",
-        seconds: 120,
-        run: |time| Box::pin(overload::run(time)),
-    },
-    Scenario {
-        name: "control",
-        what: "kill -9 of the whole server each 5 s: replicas stay and calls go on after each start",
-        seconds: 60,
-        run: |time| Box::pin(control::run(time)),
-    },
-    Scenario {
-        name: "crashes",
-        what: "everything a function can do wrong, while another model serves: the answer of each, and no effect on the other",
-        seconds: 0,
-        run: |time| Box::pin(crashes::run(time)),
-    },
-    Scenario {
-        name: "libraries",
-        what: "numpy, scikit-learn and lightgbm from the package index: forked where that is safe, right in three replicas at once",
-        seconds: 5,
-        run: |time| Box::pin(libraries::run(time)),
-    },
-    Scenario {
-        name: "fair",
-        what: "16 callers on 4 replicas of a 10 ms function: calls per second against 400, and fairness",
-        seconds: 20,
-        run: |time| Box::pin(fair::run(time)),
-    },
-    Scenario {
-        name: "attacks",
-        what: "every request that must be refused, row by row: framing, JSON, keys, slowness, HTTP/2",
-        seconds: 80,
-        run: |time| Box::pin(attacks::run(time)),
-    },
+    scenario!(
+        attacks,
+        80,
+        "every request that must be refused, row by row: framing, JSON, keys, slowness, HTTP/2"
+    ),
+    scenario!(steady, 600, "70 % of capacity on 4 replicas: nothing lost, doubled, crossed or leaked"),
+    scenario!(kills, 180, "kill -9 of a random replica each second: only calls that ran may fail"),
+    scenario!(
+        overload,
+        120,
+        "ten times the calls that can be served: good answers hold, the others get 429, and back at once"
+    ),
+    scenario!(handovers, 600, "100 hand-overs of the listening socket under load: no connection dropped"),
+    scenario!(slow, 120, "5,000 slow and silent sockets: what good callers notice, and what they cost"),
+    scenario!(
+        control,
+        180,
+        "kill -9 of the control API each 5 s, then none: no error; and when a deleted key ends"
+    ),
+    scenario!(
+        fair,
+        20,
+        "16 callers on 4 replicas of a 10 ms function: calls per second against 400, and fairness"
+    ),
+    scenario!(
+        crashes,
+        0,
+        "everything a function can do wrong, while another model serves: the answer of each, and no effect on the other"
+    ),
+    scenario!(recovery, 60, "from an exception to the next replica, for a small and a 300 MB function"),
+    scenario!(memory, 0, "nine replicas of a 300 MB function: their memory against one's"),
+    scenario!(per_call, 10, "a fresh fork for each call: calls per second, and the time of one"),
+    scenario!(
+        hang,
+        30,
+        "a function that hangs, and its children: when the caller knows, and when all are gone"
+    ),
+    scenario!(escapes, 0, "a function tries to get out, in every way we know"),
+    scenario!(
+        shared_connection,
+        10,
+        "a connection opened at import: no crossed answers, and a restart heals it"
+    ),
+    scenario!(track, 60, "tracked metrics against none, in turns"),
+    scenario!(json, 0, "JSON in and out beside json and orjson, in one process"),
+    scenario!(
+        restarts,
+        60,
+        "kill -9 of the whole server each 5 s: replicas stay, and calls go on after each start"
+    ),
+    scenario!(
+        libraries,
+        5,
+        "numpy, scikit-learn and lightgbm from the package index: forked where that is safe, right in three replicas at once"
+    ),
 ];
 
 /// Answers with the call's own number.
 const ECHO: &str = "def predict(args):\n    return args['n']\n";
 /// Answers with the call's own number after 10 ms.
 const TEN_MS: &str = "import time\ndef predict(args):\n    time.sleep(0.01)\n    return args['n']\n";
+/// Adds two numbers: as little as a function can do.
+const ADD: &str = "def predict(args):\n    return args['a'] + args['b']\n";
+/// A request of it.
+const ADD_REQUEST: &str = r#"{"a": 3, "b": 5}"#;

@@ -144,17 +144,21 @@ fn orders(model: &Model) -> Vec<Row> {
 
 /// Callers that hang up while they wait, with bytes behind their request: nothing runs for them, and whoever comes next
 /// is not kept waiting.
-pub(super) async fn hang_up(model: &Model) -> Found {
+pub(super) async fn hang_up(model: &Model, says_end_only: bool) -> Found {
     let before = runs(model).await;
     let mut first = Connection::open(&model.host).await.expect("the server accepts");
     first.send(&good(model, r#"{"do":"sleep","s":2}"#)).await.expect("the server reads");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let behind = [0, 1, 1_000, 100_000, 10_000_000];
+    let mut half_closed = Vec::new();
     for bytes in behind {
         let mut gone = Connection::open(&model.host).await.expect("the server accepts");
         gone.send(&good(model, "1")).await.expect("the server reads");
         gone.send(&vec![b'x'; bytes]).await.expect("the server reads");
-        // Dropped here.
+        if says_end_only {
+            gone.say_end().await.expect("the connection is open");
+            half_closed.push(gone);
+        }
     }
     let begun = Instant::now();
     let mut faults = Vec::new();
@@ -169,6 +173,27 @@ pub(super) async fn hang_up(model: &Model) -> Found {
     if ran != 2 {
         faults.push(format!("the function ran {} times for callers that were gone", ran - 2));
     }
-    let text = format!("{} gone in {} ms, none ran", behind.len(), waited.as_millis());
-    Found::new("hanging up in line, bytes behind the request", text, faults)
+    drop(half_closed);
+    let text = format!("{} gone in {} ms, {} ran", behind.len(), waited.as_millis(), ran.saturating_sub(2));
+    let how = if says_end_only { "closing one half" } else { "hanging up" };
+    Found::new(format!("{how} in line, bytes behind the request"), text, faults)
+}
+
+/// The limits of calls are not those of uploads, which share the listener.
+pub(super) async fn upload(model: &Model) -> Found {
+    const BYTES: usize = 6_000_000;
+    let part = "--b\r\nContent-Disposition: form-data; name=\"large.bin\"; filename=\"large.bin\"\r\n\r\n";
+    let body = [part.as_bytes(), &vec![b'x'; BYTES], b"\r\n--b--\r\n"].concat();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
+        model.files_path(),
+        model.host,
+        model.api_key,
+        body.len()
+    );
+    let mut connection = Connection::open(&model.host).await.expect("the server accepts");
+    let answer = connection.exchange(&[head.as_bytes(), &body].concat()).await;
+    let status = answer.map_or(0, |answer| answer.status);
+    let faults = if status == 200 { vec![] } else { vec!["must be 200".to_owned()] };
+    Found::new("an upload over the limit of calls is taken", status, faults)
 }

@@ -24,11 +24,14 @@ const PRIORITY: u8 = 2;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GO_AWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// `POST`, `http`, `/`, authority `a`.
 const HEAD: &[u8] = &[0x83, 0x86, 0x84, 0x41, 1, b'a'];
+/// Streams of one connection at one time.
+const STREAMS_MAX: u32 = 32;
 /// Connections of the header bomb.
 const BOMBS: usize = 20;
 
@@ -57,7 +60,8 @@ pub(super) async fn all(server: &Server, model: &Model) -> Vec<Found> {
         ),
         ("frames of an unknown kind", Box::new(|_| frame(0xfa, 0, 0, b"?"))),
     ];
-    let mut found = vec![limits(model).await];
+    let mut found =
+        vec![limits(model).await, one_stream_too_many(model).await, long_header_list(model).await];
     for (name, bytes) in floods {
         found.push(flood(model, name, bytes).await);
     }
@@ -85,6 +89,70 @@ async fn limits(model: &Model) -> Found {
     let is_bounded = streams.is_some_and(|n| n <= 32) && list.is_some_and(|n| n <= 8_192);
     let faults = if is_bounded { vec![] } else { vec!["must be at most 32 and 8192".to_owned()] };
     Found::new("HTTP/2: streams, and bytes of a header list", format!("{streams:?}, {list:?}"), faults)
+}
+
+/// Opens a stream more than is allowed: it must be refused, or the connection ended.
+async fn one_stream_too_many(model: &Model) -> Found {
+    let opened = (0..=STREAMS_MAX).flat_map(|n| frame(HEADERS, END_HEADERS, 2 * n + 1, HEAD));
+    let what = said_about(model, &opened.collect::<Vec<u8>>(), 2 * STREAMS_MAX + 1).await;
+    judge("HTTP/2: a stream more than 32", what)
+}
+
+/// A header list that is too long in sum, each header for itself being none.
+async fn long_header_list(model: &Model) -> Found {
+    let mut block = HEAD.to_vec();
+    for _ in 0..100 {
+        // Without indexing: name `x`, a value of 100 bytes.
+        block.extend_from_slice(&[0x00, 1, b'x', 100]);
+        block.extend_from_slice(&[b'v'; 100]);
+    }
+    let what = said_about(model, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &block), 1).await;
+    judge("HTTP/2: a header list over 8 KB", what)
+}
+
+fn judge(name: &str, what: Said) -> Found {
+    let (text, is_refused) = match what {
+        Said::Nothing => ("no answer".to_owned(), false),
+        Said::Served => ("served".to_owned(), false),
+        Said::Refused(how) => (how.to_owned(), true),
+    };
+    Found::new(name, text, if is_refused { vec![] } else { vec!["must be refused".to_owned()] })
+}
+
+/// What became of a stream.
+enum Said {
+    Nothing,
+    Served,
+    Refused(&'static str),
+}
+
+/// Sends the frames, and reads until something is said about this stream.
+async fn said_about(model: &Model, frames: &[u8], stream: u32) -> Said {
+    /// `:status: 200` of the static table.
+    const GOOD: u8 = 0x88;
+    let reading = async {
+        let mut connection = TcpStream::connect(&model.host).await?;
+        connection.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), frames].concat()).await?;
+        loop {
+            let mut head = [0; 9];
+            connection.read_exact(&mut head).await?;
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            connection.read_exact(&mut payload).await?;
+            let about = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            match head[3] {
+                GO_AWAY => return Ok(Said::Refused("connection ended")),
+                RESET if about == stream => return Ok(Said::Refused("stream refused")),
+                HEADERS if about == stream && payload.first() == Some(&GOOD) => return Ok(Said::Served),
+                HEADERS if about == stream => return Ok(Said::Refused("answered with an error")),
+                _ => {}
+            }
+        }
+    };
+    match timeout(AT_ONCE, reading).await {
+        Ok(Ok::<_, io::Error>(said)) => said,
+        Ok(Err(_)) => Said::Refused("connection closed"),
+        Err(_) => Said::Nothing,
+    }
 }
 
 /// Sends such frames until the connection ends, which it must do soon.

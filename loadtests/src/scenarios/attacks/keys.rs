@@ -1,13 +1,20 @@
 //! API keys that are none.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
 
-use super::{Found, Row, call};
+use super::{
+    super::deleted_key::{create, last_accepted_after, status, text},
+    Found, Row,
+};
 use crate::{
     figures::ms,
-    http::{Connection, request},
+    http::Connection,
     server::{Model, Server},
 };
 
@@ -60,7 +67,7 @@ pub(super) fn rows(model: &Model) -> Vec<Row> {
         .collect()
 }
 
-fn with_authorization(model: &Model, authorization: Option<&str>) -> Vec<u8> {
+pub(super) fn with_authorization(model: &Model, authorization: Option<&str>) -> Vec<u8> {
     let body = model.body("1");
     let line = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
     format!(
@@ -73,14 +80,65 @@ fn with_authorization(model: &Model, authorization: Option<&str>) -> Vec<u8> {
 
 /// Keys that were good.
 pub(super) async fn over_time(server: &Server, model: &Model) -> Vec<Found> {
-    vec![expired(server, model).await, deleted(server, model).await]
+    vec![
+        expired(server, model).await,
+        deleted(server, model).await,
+        alike(model).await,
+        too_many(model).await,
+    ]
+}
+
+/// Who is refused does not learn why.
+async fn alike(model: &Model) -> Found {
+    let mut bodies = BTreeSet::new();
+    let mut refusals = 0;
+    // An absent key may be told from a wrong one.
+    for row in rows(model).into_iter().skip(2) {
+        let mut connection = Connection::open(&model.host).await.expect("the server accepts");
+        if let Ok(answer) = connection.exchange(&row.bytes).await {
+            bodies.insert(answer.body);
+            refusals += 1;
+        }
+    }
+    let faults = match bodies.len() {
+        1 => vec![],
+        _ => vec![format!("{:?}", bodies.iter().map(|b| String::from_utf8_lossy(b)).collect::<Vec<_>>())],
+    };
+    Found::new("API key: refusals look alike", format!("{} kinds of {refusals}", bodies.len()), faults)
+}
+
+/// An address that comes with wrong keys is slowed down, and a good key from there is served all the while.
+async fn too_many(model: &Model) -> Found {
+    const ATTEMPTS: usize = 300;
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77));
+    let (mut refused, mut slowed, mut faults) = (0, 0, Vec::new());
+    let mut bad = Connection::open_from(ADDRESS, &model.host).await.expect("the server accepts");
+    for number in 0..ATTEMPTS {
+        let bytes = with_authorization(model, Some(&format!("Bearer mgk_a.b.{number}")));
+        match bad.exchange(&bytes).await.map_or(0, |answer| answer.status) {
+            401 => refused += 1,
+            429 => slowed += 1,
+            other => faults.push(format!("a wrong key was answered with {other}")),
+        }
+        if number % 30 == 0 {
+            let mut good = Connection::open_from(ADDRESS, &model.host).await.expect("the server accepts");
+            let bytes = with_authorization(model, Some(&format!("Bearer {}", model.api_key)));
+            if !good.exchange(&bytes).await.is_ok_and(|answer| answer.status == 200) {
+                faults.push("a good key from the same address was refused".to_owned());
+            }
+        }
+    }
+    if slowed == 0 {
+        faults.push("must be slowed down".to_owned());
+    }
+    Found::new("API key: 300 wrong ones from one address", format!("{refused} × 401, {slowed} × 429"), faults)
 }
 
 async fn expired(server: &Server, model: &Model) -> Found {
     let ends = SystemTime::now() + Duration::from_secs(4);
     let ends_s = ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let key = create(server, &["--expires", &rfc3339(ends_s)]);
-    let holder = Model { api_key: text(&key, "api_key"), ..model.clone() };
+    let holder = model.with_key(text(&key, "api_key"));
     let before = status(&holder).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     let after = status(&holder).await;
@@ -89,42 +147,12 @@ async fn expired(server: &Server, model: &Model) -> Found {
 }
 
 async fn deleted(server: &Server, model: &Model) -> Found {
-    let key = create(server, &[]);
-    let holder = Model { api_key: text(&key, "api_key"), ..model.clone() };
-    let before = status(&holder).await;
-    let path = format!("/api/v2/users/{}/v2_keys/{}", text(&key, "username"), text(&key, "key_id"));
-    let mut delete = request(&model.host, &path, &model.api_key, "");
-    delete.splice(..b"POST".len(), *b"DELETE");
-    let mut faults = Vec::new();
-    match Connection::open(&model.host).await {
-        Ok(mut connection) => match connection.exchange(&delete).await {
-            Ok(answer) if answer.status == 200 => {}
-            other => faults.push(format!("not deleted: {other:?}")),
-        },
-        Err(error) => faults.push(error.to_string()),
-    }
-    let begun = Instant::now();
-    let mut last = Duration::ZERO;
-    while status(&holder).await == 200 && begun.elapsed() < Duration::from_secs(3) {
-        last = begun.elapsed();
-    }
-    if before != 200 || last > Duration::from_secs(1) {
-        faults.push("must be 200, then 401 within 1 s".to_owned());
-    }
-    Found::new("API key: a deleted one", format!("{before}, last accepted after {}", ms(last)), faults)
-}
-
-async fn status(model: &Model) -> u16 {
-    call(model, "1").await.map_or(0, |answer| answer.status)
-}
-
-fn create(server: &Server, options: &[&str]) -> Value {
-    let args = [&["--json", "key", "create"], options].concat();
-    serde_json::from_str(&server.millgate(&args)).expect("`--json` prints JSON")
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or("admin").to_owned()
+    let (text, faults) = match last_accepted_after(server, model).await {
+        Ok(last) if last <= Duration::from_secs(1) => (format!("last accepted after {}", ms(last)), vec![]),
+        Ok(last) => (format!("last accepted after {}", ms(last)), vec!["must be within 1 s".to_owned()]),
+        Err(fault) => ("not refused in time".to_owned(), vec![fault]),
+    };
+    Found::new("API key: a deleted one", text, faults)
 }
 
 /// Seconds since 1970 as a date and a time.
@@ -147,7 +175,7 @@ fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", month + 1, day + 1)
 }
 
-fn base64url(bytes: &[u8]) -> String {
+pub(super) fn base64url(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for group in bytes.chunks(3) {

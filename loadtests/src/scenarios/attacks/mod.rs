@@ -1,10 +1,12 @@
 //! The attack table: everything that must not get through, sent to a real server, each row with the status it must
 //! get. Nothing of it may reach the function, and a good caller is served between any two rows.
 
+mod caps;
 mod framing;
 mod http2;
 mod json;
 mod keys;
+mod signed;
 mod slow;
 
 use std::time::Duration;
@@ -31,6 +33,8 @@ def predict(args):
         return 'x' * 15_000_000
     return 1
 ";
+/// For the rows that take all connections.
+const DESCRIPTORS: u64 = 20_000;
 /// How long an answer, or an end, may take that does not depend on a clock of the server's.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
@@ -54,13 +58,14 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn new(name: impl Into<String>, text: impl Into<String>, faults: Vec<String>) -> Self {
-        Self { name: name.into(), text: text.into(), faults }
+    pub(super) fn new(name: impl Into<String>, text: impl ToString, faults: Vec<String>) -> Self {
+        Self { name: name.into(), text: text.to_string(), faults }
     }
 }
 
 pub(crate) async fn run(_: Duration) -> Figures {
     let mut figures = Figures::default();
+    processes::raise_descriptors(DESCRIPTORS);
     let server = Server::start();
     let model = server.deploy("attacked", MODEL, &["--replicas", "1"]);
     let (before, descriptors) = (processes::rss_bytes(server.pid()), processes::descriptors(server.pid()));
@@ -83,12 +88,16 @@ pub(crate) async fn run(_: Duration) -> Figures {
 async fn quick(server: &Server, model: &Model) -> Vec<Found> {
     let mut found = Vec::new();
     let rows = framing::rows(model).into_iter().chain(json::rows(model)).chain(keys::rows(model));
-    for row in rows {
+    for row in rows.chain(signed::rows(server, model)) {
         found.push(attempt(model, row).await);
     }
-    found.push(framing::hang_up(model).await);
+    for says_end_only in [false, true] {
+        found.push(framing::hang_up(model, says_end_only).await);
+    }
+    found.push(framing::upload(model).await);
     found.extend(keys::over_time(server, model).await);
     found.extend(http2::all(server, model).await);
+    found.extend(caps::all(model).await);
     found
 }
 

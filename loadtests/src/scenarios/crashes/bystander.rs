@@ -19,6 +19,7 @@ use crate::{
 
 /// How long one round of calls goes on.
 const ROUND: Duration = Duration::from_millis(100);
+const CALLS_PER_S: f64 = 200.0;
 
 /// What was noticed since it was last asked.
 #[derive(Default)]
@@ -69,17 +70,17 @@ impl Bystander {
                 .enable_all()
                 .build()
                 .expect("a runtime needs a few descriptors");
-            let interval = Some(Duration::from_millis(5));
-            let plan = Plan { interval, ..Plan::numbered(1, ROUND) };
+            let plan = Plan::paced(1, ROUND, CALLS_PER_S);
             while !until.load(Ordering::Relaxed) {
                 let outcome = runtime.block_on(load(&model, &plan));
+                let slowest = outcome.slowest();
                 let mut noticed = to.lock().expect("nobody panics with it");
                 noticed.rounds += 1;
                 for (status, count) in outcome.by_status {
                     *noticed.by_status.entry(status).or_default() += count;
                 }
                 noticed.crossed += outcome.crossed;
-                noticed.slowest = outcome.times.into_iter().fold(noticed.slowest, Duration::max);
+                noticed.slowest = noticed.slowest.max(slowest);
             }
         });
         Self { noticed, is_stopped, thread: Some(thread) }

@@ -20,7 +20,6 @@ use super::ECHO;
 use crate::{
     figures::{Figures, ms},
     http::{Answer, Connection, request},
-    processes,
     server::{Model, Server},
 };
 
@@ -37,15 +36,15 @@ pub(crate) async fn run(_: Duration) -> Figures {
     let server = Arc::new(Server::start_with(CONFIGURATION));
     let other = server.deploy("bystander", ECHO, &[]);
     let model = server.deploy("crashing", MODEL, &["--memory", "0.5"]);
-    let supervisors = processes::naming(&server.data_dir().join("run"));
-    let family = || supervisors.iter().map(|pid| processes::tree(*pid).len()).sum::<usize>();
-    let well = family();
+    let well = server.processes_of_models();
     let bystander = Bystander::start(&other);
     let mut held = 0;
     for (number, row) in CALLS.iter().enumerate() {
         let found = try_row(&model, row, number).await;
-        let left =
-            wait_for(|| family() == well).await.err().map(|()| format!("{} processes left", family() - well));
+        let left = wait_for(|| server.processes_of_models() == well)
+            .await
+            .err()
+            .map(|()| format!("{} processes instead of {well}", server.processes_of_models()));
         let noticed = bystander.take().await;
         let faults: Vec<String> = found.faults.into_iter().chain(left).chain(noticed.faults()).collect();
         held += usize::from(faults.is_empty());

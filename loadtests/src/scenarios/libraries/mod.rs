@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    figures::{Figures, ms, quantile},
+    figures::{Figures, ms},
     http::{Connection, request},
     load::{Plan, load},
     server::{Model, Server},
@@ -69,10 +69,9 @@ pub(crate) async fn run(time: Duration) -> Figures {
             figures.show(format!("{}: its reason", case.name), reason);
         }
         let outcome = load(&model, &Plan::numbered(3, time)).await;
-        let all: u64 = outcome.by_status.values().sum();
-        figures.must_be(format!("{}: calls answered right", case.name), outcome.good(), all);
+        figures.must_be(format!("{}: calls answered right", case.name), outcome.good(), outcome.all());
         figures.must_be(format!("{}: crossed", case.name), outcome.crossed, 0);
-        figures.show(format!("{}: p50", case.name), ms(quantile(&outcome.sorted(), 0.5)));
+        figures.show(format!("{}: p50", case.name), ms(outcome.quantiles([0.5])[0]));
         if case.name == "numpy" {
             let (draws, different) = draw(&model).await;
             figures.must_be("numpy: random numbers that differ", different, draws);

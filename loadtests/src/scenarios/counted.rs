@@ -1,0 +1,68 @@
+//! A function that counts how often each call was run, in an array that is read from outside: what callers are told
+//! is checked against what was done.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use crate::{
+    figures::Figures,
+    load::{NUMBER_BASE, Outcome},
+};
+
+/// Numbers that one scenario may use.
+const NUMBERS_MAX: u64 = 64 << 20;
+/// In the function's private `/tmp`, which all forks of one template share.
+const FILE: &str = "tmp/runs";
+
+/// The function's file. It sleeps for so many seconds where that is more than 0.
+pub(super) fn python(sleep_s: f64) -> String {
+    format!(
+        "\
+import mmap, os, time
+runs = None
+def setup():
+    global runs
+    fd = os.open('/{FILE}', os.O_RDWR | os.O_CREAT, 0o600)
+    os.ftruncate(fd, {NUMBERS_MAX})
+    runs = mmap.mmap(fd, {NUMBERS_MAX})
+    os.close(fd)
+def predict(args):
+    n = args['n']
+    runs[n - {NUMBER_BASE}] += 1
+    if {sleep_s}:
+        time.sleep({sleep_s})
+    return n
+"
+    )
+}
+
+/// The counts of one deployment.
+pub(super) struct Runs(File);
+
+impl Runs {
+    /// Through one of its replicas. They outlive it.
+    pub(super) fn open(replica: i32) -> io::Result<Self> {
+        File::open(format!("/proc/{replica}/root/{FILE}")).map(Self)
+    }
+
+    /// Judges what callers were told by what was run.
+    pub(super) fn judge(mut self, figures: &mut Figures, outcome: &Outcome) {
+        let (mut once, mut more) = (0_u64, 0_u64);
+        let mut part = vec![0; 1 << 20];
+        let mut read = 1;
+        while read > 0 {
+            read = self.0.read(&mut part).expect("a file in memory can be read");
+            for count in &part[..read] {
+                once += u64::from(*count == 1);
+                more += u64::from(*count > 1);
+            }
+        }
+        figures.show("runs of the function", once + more);
+        figures.must_be("run more than once (doubled)", more, 0);
+        figures.must_be("answered and never run", outcome.good().saturating_sub(once + more), 0);
+        figures.must_be("another call's answer (crossed)", outcome.crossed, 0);
+        figures.must_be("answers nobody asked for", outcome.surplus, 0);
+    }
+}
