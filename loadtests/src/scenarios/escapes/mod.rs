@@ -19,7 +19,8 @@ use crate::{
 /// Files that must be among those that are tried, or the scenario shows nothing.
 const MUST_BE_TRIED: [&str; 5] = ["millgate.db", "/keys/", "credentials.json", "spec.json", "model.py"];
 const SOCKETS_MIN: usize = 3;
-const ELSEWHERE_READ: [&str; 6] = [
+const ELSEWHERE_READ: [&str; 7] = [
+    "/root/.profile",
     "/proc/1/environ",
     "/proc/1/mem",
     "/proc/1/maps",
@@ -27,7 +28,7 @@ const ELSEWHERE_READ: [&str; 6] = [
     "/etc/shadow",
     "/proc/kcore",
 ];
-const ELSEWHERE_LISTED: [&str; 4] = ["/proc/1/fd", "/proc/1/root", "/root", "/sys/fs/cgroup"];
+const ELSEWHERE_LISTED: [&str; 4] = ["/proc/1/fd", "/proc/1/root", "/var/lib", "/sys/fs/cgroup"];
 const WRITTEN: [&str; 12] = [
     "/x",
     "/etc/x",
@@ -87,7 +88,9 @@ fn worth_having(data_dir: &Path) -> Value {
         assert!(files.iter().any(|path| path.to_string_lossy().contains(name)), "{name} is not there");
     }
     assert!(sockets.len() >= SOCKETS_MIN, "too few sockets: {sockets:?}");
-    let folders = ["", "keys", "projects", "builds", "run"].map(|name| data_dir.join(name));
+    let builds = fs::read_dir(data_dir.join("builds")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders: Vec<PathBuf> =
+        ["keys", "projects", "run"].iter().map(|name| data_dir.join(name)).chain(builds).collect();
     json!({
         "read": files.iter().map(|path| path.to_string_lossy().into_owned())
             .chain(ELSEWHERE_READ.map(str::to_owned)).collect::<Vec<_>>(),

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 
 # Any other error may be a complaint about the arguments from something that was open to us.
-DENIALS = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOSYS, errno.ESRCH}
+DENIALS = {errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOSYS, errno.ESRCH, errno.EAFNOSUPPORT}
 libc = ctypes.CDLL(None, use_errno=True)
 X86_64 = os.uname().machine == "x86_64"
 
@@ -63,9 +63,13 @@ def raw_socket(family, kind, protocol):
     return "opened"
 
 
-def abstract_names():
-    with open("/proc/net/unix") as sockets:
-        return ["\0" + line.split()[-1][1:] for line in sockets if line.split()[-1].startswith("@")]
+def through_pidfd(number, *arguments):
+    """A system call on the first process, named by a descriptor."""
+    first = os.pidfd_open(1)
+    try:
+        return call(number, first, *arguments)
+    finally:
+        os.close(first)
 
 
 def with_paths(paths):
@@ -73,8 +77,6 @@ def with_paths(paths):
     for act, names in paths.items():
         for name in names:
             yield f"{act} {name}", acts[act], (name,)
-    for name in abstract_names():
-        yield f"connect to the abstract {name[1:]}", connect, (name,)
 
 
 def with_keys():
@@ -115,9 +117,11 @@ def with_system_calls():
     if X86_64:
         numbers = {"bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "io_uring_setup": 425}
         numbers |= {"init_module": 175, "kexec_load": 246, "keyctl": 250, "open_by_handle_at": 304}
-        numbers |= {"clone3 with namespaces": 435, "pidfd_getfd": 438, "process_madvise": 440, "setns": 308}
+        numbers |= {"clone3": 435, "setns": 308}
         for name, number in numbers.items():
             yield name, call, (number, 1, 0, 0, 0, 0, 0)
+        yield "a descriptor of the first process", through_pidfd, (438, 0, 0)
+        yield "advise on the first process's memory", through_pidfd, (440, 0, 0, 20, 0)
 
 
 def prowl(paths):
