@@ -66,12 +66,12 @@ impl Figures {
 
     /// An aim, in a unit: what is greater misses it.
     pub(crate) fn aim_at_most(&mut self, name: impl Display, found: f64, most: f64, unit: &str) {
-        self.aim(name, (found, most), unit, "at most", found <= most);
+        self.aim(name, (found, most), format!("at most {most}{unit}"), (unit, found <= most));
     }
 
     /// An aim, in a unit: what is less misses it.
     pub(crate) fn aim_at_least(&mut self, name: impl Display, found: f64, least: f64, unit: &str) {
-        self.aim(name, (found, least), unit, "at least", found >= least);
+        self.aim(name, (found, least), format!("at least {least}{unit}"), (unit, found >= least));
     }
 
     /// True when no promise is broken.
@@ -115,10 +115,15 @@ impl Figures {
         self.add(name, found, Some(Aim { text, verdict }));
     }
 
-    fn aim(&mut self, name: impl Display, (found, aim): (f64, f64), unit: &str, is: &str, is_met: bool) {
+    fn aim(
+        &mut self,
+        name: impl Display,
+        (found, aim): (f64, f64),
+        text: String,
+        (unit, is_met): (&str, bool),
+    ) {
         let off = (found / aim - 1.0).abs() * 100.0;
         let verdict = if is_met { Verdict::Met } else { Verdict::Missed(format!("{off:.1} %")) };
-        let text = format!("{is} {aim}{unit}");
         self.add(name, format!("{found:.2}{unit}"), Some(Aim { text, verdict }));
     }
 }

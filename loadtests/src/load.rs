@@ -227,13 +227,11 @@ impl Caller {
                 return self.outcome;
             }
             let wanted = self.number(&mut bytes).or_else(|| self.plan.answer.clone());
-            kept = match self.exchange(kept.take(), &bytes, wanted.as_deref()).await {
-                Ok(connection) => connection.filter(|_| self.plan.keeps),
-                Err(_) => {
-                    *self.outcome.by_status.entry(0).or_default() += 1;
-                    None
-                }
-            };
+            let answered = self.exchange(kept.take(), &bytes, wanted.as_deref()).await;
+            if answered.is_err() {
+                *self.outcome.by_status.entry(0).or_default() += 1;
+            }
+            kept = answered.ok().flatten().filter(|_| self.plan.keeps);
         }
     }
 

@@ -23,13 +23,13 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let (name, time) = match args[..] {
         [name] => (name, None),
-        [name, "--duration", text] => match parse_duration(text) {
-            Some(time) => (name, Some(time)),
-            None => {
+        [name, "--duration", text] => {
+            let Some(time) = parse_duration(text) else {
                 eprintln!("error: `{text}` is no duration\nhint: as in `15s` or `10m`");
                 return ExitCode::from(2);
-            }
-        },
+            };
+            (name, Some(time))
+        }
         _ => ("", None),
     };
     let scenarios: Vec<&Scenario> = match suites::of(name) {
@@ -67,7 +67,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
         Some(minutes) => (minutes, 60),
         None => (text.strip_suffix('s').unwrap_or(text), 1),
     };
-    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * seconds))
+    let number = number.parse::<u32>().ok().filter(|number| *number > 0);
+    number.map(|number| Duration::from_secs(u64::from(number) * seconds))
 }
 
 #[cfg(test)]
@@ -79,6 +80,7 @@ mod tests {
         assert_eq!(parse_duration("15s"), Some(Duration::from_secs(15)));
         assert_eq!(parse_duration("10m"), Some(Duration::from_secs(600)));
         assert_eq!(parse_duration("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_duration("0s"), None);
         assert_eq!(parse_duration("-1s"), None);
         assert_eq!(parse_duration("soon"), None);
     }

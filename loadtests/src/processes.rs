@@ -1,6 +1,10 @@
 //! What processes cost and what they are doing, from `/proc`.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::{
@@ -9,6 +13,8 @@ use nix::{
     },
     unistd::{Pid, SysconfVar, sysconf},
 };
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Proportional memory of a process, in bytes: shared pages divided among those who share them.
 pub(crate) fn pss_bytes(pid: i32) -> u64 {
@@ -28,7 +34,7 @@ pub(crate) fn descriptors(pid: i32) -> usize {
 }
 
 /// Processor time of a process and of its threads, since it began.
-pub(crate) fn cpu_time(pid: i32) -> Duration {
+fn cpu_time(pid: i32) -> Duration {
     let fields = stat_fields(pid).unwrap_or_default();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     let ticks_per_s = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100).unsigned_abs();
@@ -36,8 +42,34 @@ pub(crate) fn cpu_time(pid: i32) -> Duration {
 }
 
 /// Processor time of this program, which makes the load and shares the machine with what it measures.
-pub(crate) fn own_cpu_time() -> Duration {
-    cpu_time(Pid::this().as_raw())
+pub(crate) struct OwnCpu {
+    begun: Instant,
+    time: Duration,
+}
+
+impl OwnCpu {
+    /// From now on.
+    pub(crate) fn measure() -> Self {
+        Self { begun: Instant::now(), time: cpu_time(Pid::this().as_raw()) }
+    }
+
+    /// The share of one core since then, for a person.
+    pub(crate) fn text(&self) -> String {
+        let time = cpu_time(Pid::this().as_raw()).saturating_sub(self.time);
+        format!("{:.0} %", time.as_secs_f64() / self.begun.elapsed().as_secs_f64() * 100.0)
+    }
+}
+
+/// Looks again and again, on a thread with nothing else to do; whether it came to hold in this time.
+pub(crate) fn wait_until(most: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while !holds() {
+        if begun.elapsed() > most {
+            return false;
+        }
+        std::thread::park_timeout(BETWEEN_LOOKS);
+    }
+    true
 }
 
 /// True while there is such a process, ended ones that nobody has waited for excepted.

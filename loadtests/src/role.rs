@@ -11,6 +11,9 @@ use nix::sys::signal::Signal;
 
 use crate::processes;
 
+/// How long a successor, which is nobody's child, may take to end.
+const END_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// Where the programs are, and what all roles of one server are started with.
 pub(crate) struct Programs {
     folder: PathBuf,
@@ -101,8 +104,6 @@ impl Role {
 
     fn wait(&mut self) {
         let _ = self.child.wait();
-        while self.successor.is_some_and(processes::is_alive) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        processes::wait_until(END_TIME_MAX, || !self.successor.is_some_and(processes::is_alive));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
@@ -122,17 +122,18 @@ impl Server {
         if !processes::signal(old, Signal::SIGUSR2) {
             return false;
         }
-        let begun = Instant::now();
-        while begun.elapsed() < HAND_OVER_TIME_MAX {
-            if let [new] = self.serving()[..]
-                && new != old
-            {
-                self.front.succeed(new);
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        let mut successor = None;
+        let is_alone = processes::wait_until(HAND_OVER_TIME_MAX, || {
+            successor = match self.serving()[..] {
+                [new] if new != old => Some(new),
+                _ => None,
+            };
+            successor.is_some()
+        });
+        if let Some(new) = successor {
+            self.front.succeed(new);
         }
-        false
+        is_alone
     }
 
     /// Processes that take calls on this data directory.

@@ -4,7 +4,10 @@ use std::{io, net, net::SocketAddr, time::Duration};
 
 use listenfd::ListenFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::Instant,
+};
 
 use super::handover::{Inherited, Predecessor};
 use crate::{
@@ -48,12 +51,15 @@ fn adopt(listener: net::TcpListener) -> Result<TcpListener, Failure> {
 /// How long a killed server may hold its port while it dies: one started at once after it must not fail on that.
 const PORT_HELD_MAX: Duration = Duration::from_secs(2);
 const PORT_PERIOD: Duration = Duration::from_millis(20);
+/// Connections that wait to be accepted; the system may allow fewer. With the usual 128, callers that come by hundreds
+/// at once have theirs dropped and try again after a second.
+const UNACCEPTED_MAX: u32 = 4_096;
 
 /// Listens at `address`, which `flag` names.
 pub(crate) async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
     let begun = Instant::now();
     let bound = loop {
-        match TcpListener::bind(address).await {
+        match bind(address) {
             Err(cause) if cause.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PORT_HELD_MAX => {
                 tokio::time::sleep(PORT_PERIOD).await;
             }
@@ -74,6 +80,14 @@ pub(crate) async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListene
     })
 }
 
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of a predecessor that linger do not hold the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(UNACCEPTED_MAX)
+}
+
 /// Where it listens, the port that was chosen for port 0 included.
 pub(crate) fn address_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().context("cannot read the listening address")
@@ -86,5 +100,22 @@ pub(crate) fn raise_descriptor_limit() {
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         tracing::warn!(%error, soft, hard, "the limit of descriptors stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_that_come_by_hundreds_at_once_are_not_dropped() {
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let callers = allowed.trim().parse::<u32>().unwrap().min(UNACCEPTED_MAX).min(500);
+        let listener = listen(([127, 0, 0, 1], 0).into(), "--listen").await.unwrap();
+        let address = address_of(&listener).unwrap();
+        // Nobody accepts. One that is dropped is tried again by the system later and later, and not connected in time.
+        let connect = || net::TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+        let waiting: Vec<net::TcpStream> = (0..callers).map(|_| connect()).collect();
+        assert_eq!(waiting.len(), callers as usize);
     }
 }

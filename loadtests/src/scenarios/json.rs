@@ -15,6 +15,10 @@ const BUILT_BY: &str = "cargo build --release -p millgate-replica-runtime --exam
 const LINES: usize = 6;
 
 pub(crate) async fn run(_: Duration) -> Figures {
+    tokio::task::spawn_blocking(compare).await.expect("comparing does not panic")
+}
+
+fn compare() -> Figures {
     let mut figures = Figures::default();
     let this = std::env::current_exe().expect("this program has a file");
     let program = this.with_file_name("").join(PROGRAM);

@@ -11,7 +11,7 @@ use super::TEN_MS;
 use crate::{
     figures::{Figures, as_ms, ms},
     load::{Outcome, Plan, TENTH, load, load_apart},
-    processes,
+    processes::OwnCpu,
     server::{Model, Server},
 };
 
@@ -33,15 +33,15 @@ pub(crate) async fn run(time: Duration) -> Figures {
     figures.show("peak, good answers/s", format!("{:.1}", peak.rate()));
     figures.must_be("other than 200 at the peak", peak.all() - peak.good(), 0);
 
-    let own = processes::own_cpu_time();
+    let own = OwnCpu::measure();
     let crowding = load_apart(&model, Plan::paced(CALLERS * TIMES, time, peak.rate() * TIMES as f64));
     let after = alone_after(&model, time).await;
     let crowd = crowding.await.expect("the callers do not panic");
-    let own = (processes::own_cpu_time() - own).as_secs_f64() / (time + CALM).as_secs_f64();
+    let own = own.text();
 
     let served: u64 = crowd.good_by_tenth.iter().take((time.as_millis() / TENTH.as_millis()) as usize).sum();
     let rate = served as f64 / time.as_secs_f64();
-    figures.show("share of one core that the callers took", format!("{:.0} %", own * 100.0));
+    figures.show("share of one core that the callers took", own);
     figures.show("answers", crowd.statuses());
     figures.aim_at_least(
         "offered ÷ peak",
@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn recovery_ends_with_the_first_good_tenth() {
-        let after = Outcome { good_by_tenth: vec![0, 35, 36, 40], ..Outcome::default() };
+        let mut after = Outcome::default();
+        after.good_by_tenth = vec![0, 35, 36, 40];
         assert_eq!(recovery(&after, 400.0), Duration::from_millis(300));
         assert_eq!(recovery(&Outcome::default(), 400.0), CALM);
     }

@@ -17,7 +17,10 @@ use crate::{
 const CALLERS: usize = 8;
 const CONFIGURATION: &str = "request_timeout_s = 5\n";
 
-/// Says every line again, after a moment in which another call could take it.
+/// In which another call could take an answer.
+const MOMENT: Duration = Duration::from_millis(2);
+
+/// Says every line again, after a moment.
 struct Backend {
     port: u16,
     connections: Arc<Mutex<Vec<TcpStream>>>,
@@ -89,7 +92,7 @@ impl Backend {
 fn echo(stream: &TcpStream) {
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return };
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::park_timeout(MOMENT);
         let mut back = stream;
         if writeln!(back, "{line}").is_err() {
             return;

@@ -20,7 +20,7 @@ use crate::{
     figures::{Figures, as_mb, ms},
     http::{request, stream_from},
     load::{Plan, load_apart},
-    processes,
+    processes::{self, OwnCpu},
     server::{Model, Server},
 };
 
@@ -77,7 +77,7 @@ pub(crate) async fn run(time: Duration) -> Figures {
         sockets.spawn_local(Rc::clone(&crowd).be_slow(number));
     }
     sleep(ARRIVAL).await;
-    let own = processes::own_cpu_time();
+    let own = OwnCpu::measure();
     let crowded = good(time);
     let (mut most, mut fewest) = (before, crowd.open.get());
     while !crowded.is_finished() {
@@ -86,10 +86,10 @@ pub(crate) async fn run(time: Duration) -> Figures {
         fewest = fewest.min(crowd.open.get());
     }
     let crowded = crowded.await.expect("the callers do not panic");
-    let own = (processes::own_cpu_time() - own).as_secs_f64() / crowded.took.as_secs_f64();
+    let own = own.text();
     drop(sockets);
 
-    figures.show("share of one core that callers and slow sockets took", format!("{:.0} %", own * 100.0));
+    figures.show("share of one core that callers and slow sockets took", own);
     figures.aim_at_least("slow sockets at any time, least", f64::from(fewest), f64::from(SOCKETS) * 0.95, "");
     figures.show("of them opened anew", crowd.opened.get());
     figures.show("could not be opened", crowd.not_opened.get());

@@ -6,7 +6,7 @@ use super::counted::{self, Runs};
 use crate::{
     figures::{Figures, as_mb, ms},
     load::{Plan, load, load_apart},
-    processes,
+    processes::{self, OwnCpu},
     server::Server,
 };
 
@@ -34,15 +34,15 @@ pub(crate) async fn run(time: Duration) -> Figures {
     let capacity = peak.rate();
     figures.show("capacity, calls/s", format!("{capacity:.0}"));
 
-    let own_before = processes::own_cpu_time();
+    let own = OwnCpu::measure();
     let loading = load_apart(&model, Plan::paced(CALLERS, time, capacity * SHARE_OF_CAPACITY));
     let samples = sample(&server, time).await;
     let outcome = loading.await.expect("the callers do not panic");
-    let own = (processes::own_cpu_time() - own_before).as_secs_f64() / outcome.took.as_secs_f64();
+    let own = own.text();
     figures.show("calls", outcome.all());
     figures.show("calls/s", format!("{:.0}", outcome.rate()));
     figures.show("of capacity", format!("{:.0} %", outcome.rate() / capacity * 100.0));
-    figures.show("share of one core that the callers took", format!("{:.0} %", own * 100.0));
+    figures.show("share of one core that the callers took", own);
     let [p50, p99] = outcome.quantiles([0.5, 0.99]);
     figures.show("p50, p99", format!("{}, {}", ms(p50), ms(p99)));
     figures.must_be("without an answer (lost)", outcome.status(0), 0);

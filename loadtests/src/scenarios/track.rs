@@ -30,9 +30,9 @@ pub(crate) async fn run(time: Duration) -> Figures {
         ("without", plain, Vec::new(), Outcome::default()),
         ("with", tracking, Vec::new(), Outcome::default()),
     ];
-    let rounds = (time.as_secs_f64() / (2.0 * ROUND.as_secs_f64())).ceil().max(2.0);
+    let rounds = (time.as_millis() / (2 * ROUND.as_millis())).max(2);
     let plan = Plan::repeated(CALLERS, ROUND.min(time / 4), ADD_REQUEST);
-    for _ in 0..rounds as u32 {
+    for _ in 0..rounds {
         for (_, model, rates, all) in &mut models {
             let outcome = load(model, &plan).await;
             rates.push(outcome.rate());

@@ -29,6 +29,7 @@ pub(super) async fn all(model: &Model) -> Vec<Found> {
 async fn one_address(model: &Model) -> Found {
     let address = IpAddr::V4(Ipv4Addr::new(127, 0, 3, 1));
     let (mut open, mut faults) = (Vec::new(), Vec::new());
+    let begun = Instant::now();
     for _ in 0..OF_ONE_ADDRESS {
         match stream_from(address, &model.host, None).await {
             Ok(stream) => open.push(stream),
@@ -38,6 +39,7 @@ async fn one_address(model: &Model) -> Found {
             }
         }
     }
+    let took = begun.elapsed();
     if let Some(last) = open.last_mut()
         && !ends(last, AT_ONCE).await
     {
@@ -46,7 +48,8 @@ async fn one_address(model: &Model) -> Found {
     if !call(model, "1").await.is_ok_and(|answer| answer.status == 200) {
         faults.push("a good caller at another address is not served".to_owned());
     }
-    Found::new("connections of one address", format!("{} opened, the last one closed", open.len()), faults)
+    let text = format!("{} opened in {:.1} s, the last one closed", open.len(), took.as_secs_f64());
+    Found::new("connections of one address", text, faults)
 }
 
 /// True when the other side ends it in this time.
@@ -73,6 +76,10 @@ async fn no_descriptors() -> Found {
     let mut open = Vec::new();
     for _ in 0..MANY {
         open.extend(TcpStream::connect(&model.host).await);
+    }
+    let used = crate::processes::descriptors(pid);
+    if used + 1 < FEW_DESCRIPTORS as usize {
+        faults.push(format!("it has descriptors left: {used} of {FEW_DESCRIPTORS} used"));
     }
     is_served("without descriptors", &mut faults).await;
     let begun = Instant::now();

@@ -88,7 +88,8 @@ fn worth_having(data_dir: &Path) -> Value {
         assert!(files.iter().any(|path| path.to_string_lossy().contains(name)), "{name} is not there");
     }
     assert!(sockets.len() >= SOCKETS_MIN, "too few sockets: {sockets:?}");
-    let builds = fs::read_dir(data_dir.join("builds")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let builds =
+        fs::read_dir(data_dir.join("builds")).into_iter().flatten().flatten().map(|entry| entry.path());
     let folders: Vec<PathBuf> =
         ["keys", "projects", "run"].iter().map(|name| data_dir.join(name)).chain(builds).collect();
     json!({
