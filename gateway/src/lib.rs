@@ -18,6 +18,9 @@ mod hex;
 mod http;
 mod keys;
 mod line;
+#[cfg(test)]
+#[path = "line/tests.rs"]
+mod line_tests;
 mod lines;
 mod metrics;
 mod openid;
@@ -29,6 +32,7 @@ mod sink;
 mod slots;
 mod snapshot_file;
 pub mod split;
+mod sync;
 mod tasks;
 mod tls;
 mod trace_context;

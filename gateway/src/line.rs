@@ -8,6 +8,9 @@
 //!   the call takes it, and [`Standing`]'s drop gives it on;
 //! - a replica that is kept for this gateway, others waiting for it (`Grant`), is given to a call or declined at once.
 //!
+//! Its tests are the crate's `line_tests`, and not here, because `tests/interleavings.rs` compiles this module with loom's
+//! locks, which work nowhere else.
+//!
 //! The line does not know time: whoever waits bounds it. Bytes of waiting bodies are bounded per line, and by a
 //! [`Budget`] over all lines of a gateway.
 
@@ -16,15 +19,17 @@ mod budget;
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 pub(crate) use budget::Budget;
 use budget::Share;
+
+use crate::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// What a line hands out.
 pub(crate) trait Place {
@@ -281,6 +286,3 @@ impl<P: Place> Drop for Standing<P> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

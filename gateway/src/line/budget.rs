@@ -1,9 +1,8 @@
 //! Bytes that all lines of a gateway may hold together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// So many bytes.
 pub(crate) struct Budget {
@@ -40,24 +39,5 @@ impl Budget {
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.taken.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_taken_comes_back_by_its_drop() {
-        let budget = Budget::new(10);
-        let one = budget.take(6).unwrap();
-        assert!(budget.take(5).is_none());
-        let two = budget.take_anyway(5);
-        drop(one);
-        let three = budget.take(5).unwrap();
-        assert!(budget.take(1).is_none());
-        drop((two, three));
-        assert!(budget.take(10).is_some());
-        assert!(budget.take(usize::MAX).is_none());
     }
 }

@@ -1,12 +1,19 @@
+//! The line and its budget: examples, any order of events, and real threads. Every order of a few threads is in
+//! `tests/interleavings.rs`.
+
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize},
-    task::Wake,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::line::{Budget, Lease, Line, LineLimits, Place, Standing, Ticket, Turned};
 
 /// A replica without a socket.
 #[derive(Debug)]
@@ -147,6 +154,20 @@ fn a_replica_that_is_kept_for_nobody_is_declined_and_idle() {
 }
 
 #[test]
+fn what_is_taken_comes_back_by_its_drop() {
+    let budget = Budget::new(10);
+    let one = budget.take(6).unwrap();
+    assert!(budget.take(5).is_none());
+    let two = budget.take_anyway(5);
+    drop(one);
+    let three = budget.take(5).unwrap();
+    assert!(budget.take(1).is_none());
+    drop((two, three));
+    assert!(budget.take(10).is_some());
+    assert!(budget.take(usize::MAX).is_none());
+}
+
+#[test]
 fn everyone_can_be_sent_away() {
     let line = line(10, 10);
     let mut standing = stand(&line, line.ticket());
@@ -185,7 +206,8 @@ proptest! {
         let replicas = 3;
         (0..replicas).for_each(|n| line.offer(token(n)));
         let mut running: Vec<Token> = Vec::new();
-        let mut waiting: Vec<(u64, Standing<Token>)> = Vec::new();
+        let mut waiting: Vec<(usize, Standing<Token>)> = Vec::new();
+        let mut arrivals = 0..;
         for (event, index) in events {
             match event {
                 0 => match line.lease(line.ticket(), 1).unwrap() {
@@ -193,7 +215,7 @@ proptest! {
                         prop_assert_eq!(line.len(), 0, "served before those in line");
                         running.push(token);
                     }
-                    Lease::Later(standing) => waiting.push((standing.number, standing)),
+                    Lease::Later(standing) => waiting.push((arrivals.next().unwrap(), standing)),
                 },
                 1 if !running.is_empty() => line.offer(running.swap_remove(index.index(running.len()))),
                 2 if !waiting.is_empty() => drop(waiting.remove(index.index(waiting.len()))),
@@ -215,6 +237,73 @@ proptest! {
         drop(waiting);
         prop_assert_eq!(line.idle_len() + running.len(), replicas as usize);
         prop_assert_eq!(line.len(), 0);
+    }
+}
+
+/// One call in a line, as the test keeps it.
+struct Stood {
+    /// Its place in the order of arrival.
+    arrival: usize,
+    bytes: usize,
+    ticket: Ticket,
+    standing: Standing<Token>,
+}
+
+proptest! {
+    /// Two lines under one budget: a new call is let in exactly when calls, bytes and budget have room for it; one that
+    /// stood before always, and at its old place.
+    #[test]
+    fn bounds_hold_for_who_comes_and_never_for_who_has_to_wait_again(
+        events in proptest::collection::vec((0_u8..4, 0_usize..2, 1_usize..40, any::<prop::sample::Index>()), 1..150),
+    ) {
+        const CALLS_MAX: usize = 4;
+        const BYTES_MAX: usize = 80;
+        const BUDGET: usize = 110;
+        let budget = Budget::new(BUDGET);
+        let limits = LineLimits { calls_max: CALLS_MAX, bytes_max: BYTES_MAX };
+        let lines = [Line::<Token>::new(limits, budget.clone()), Line::new(limits, budget)];
+        let mut stood: [Vec<Stood>; 2] = Default::default();
+        let mut arrivals = 0..;
+        for (event, at, bytes, index) in events {
+            let line = &lines[at];
+            let held = |stood: &[Stood]| stood.iter().map(|call| call.bytes).sum::<usize>();
+            let (calls, in_line, in_all) =
+                (stood[at].len(), held(&stood[at]), held(&stood[0]) + held(&stood[1]));
+            match event {
+                0 | 1 => {
+                    let ticket = line.ticket();
+                    let arrival = arrivals.next().unwrap();
+                    let has_room = calls < CALLS_MAX && in_line + bytes <= BYTES_MAX && in_all + bytes <= BUDGET;
+                    match line.lease(ticket, bytes) {
+                        Ok(Lease::Later(standing)) => {
+                            prop_assert!(has_room);
+                            stood[at].push(Stood { arrival, bytes, ticket, standing });
+                        }
+                        Ok(Lease::Now(_)) => prop_assert!(false, "nothing is idle"),
+                        Err(turned) => {
+                            prop_assert_eq!(turned, Turned::Full);
+                            prop_assert!(!has_room);
+                        }
+                    }
+                }
+                // The oldest is granted a replica that does not start it, and waits again at its place.
+                2 if calls > 0 => {
+                    line.offer(token(1));
+                    let oldest = stood[at].iter().enumerate().min_by_key(|(_, call)| call.arrival).unwrap().0;
+                    let Stood { arrival, bytes, ticket, mut standing } = stood[at].swap_remove(oldest);
+                    prop_assert!(granted(&mut standing).is_some());
+                    drop(standing);
+                    prop_assert!(stood[at].iter_mut().all(|other| granted(&mut other.standing).is_none()));
+                    let Ok(Lease::Later(standing)) = line.lease(ticket.again(), bytes) else {
+                        return Err(TestCaseError::fail("who stood before was turned away"));
+                    };
+                    stood[at].push(Stood { arrival, bytes, ticket, standing });
+                }
+                _ if calls > 0 => drop(stood[at].swap_remove(index.index(calls))),
+                _ => {}
+            }
+            prop_assert_eq!(line.len(), stood[at].len());
+        }
     }
 }
 
