@@ -16,6 +16,8 @@
 //! the fields it knows, so fields can be appended. A frame of unknown kind is skipped when it is optional and
 //! ends the connection when it is not.
 //!
+//! Numbers, fields in order and all that a runtime has to do: `contract/RUNTIMES.md`.
+//!
 //! # Conversation
 //!
 //! ```text
