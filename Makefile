@@ -1,4 +1,4 @@
-.PHONY: demo test build image bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare
+.PHONY: demo test build image bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs
 
 # Builds, serves, trains and deploys examples/iris, calls it, and keeps the server in the foreground.
 # DEMO_EXIT=1 ends after the answer. DEMO_LISTEN=ADDR:PORT chooses another address.
@@ -29,3 +29,22 @@ bench-counts:
 bench-counts-keep:
 	@deploy/setup.sh bench
 	cargo bench --locked -p millgate-bench --bench counts -- --keep
+
+# System calls and instructions of one call on the real server. OPTIONS="--instructions" for the latter.
+bench-profile: bench-programs
+	cd bench && python3 -m peers.profile $(OPTIONS)
+
+# Millgate beside its peers and the limits of this machine: writes bench/RESULTS.md. Takes about an hour.
+# OPTIONS="--peers fastapi,nginx --cases add64 --rounds 1 --seconds 2 --extras idle" for a part of it.
+bench-peers: bench-programs
+	cd bench && python3 -m peers $(OPTIONS)
+
+# This tree beside another commit, in turns: make bench-compare BASE=HEAD~3 [OPTIONS="--cases add64,add8"]
+bench-compare: bench-programs
+	@test -n "$(BASE)" || { echo "error: which commit? make bench-compare BASE=main" >&2; exit 2; }
+	bench/build_base.sh "$(BASE)"
+	cd bench && python3 -m peers --compare .peers/base/target/release $(OPTIONS)
+
+bench-programs:
+	@deploy/setup.sh bench
+	cargo build --release --locked -p millgate -p millgate-replica-runtime -p millgate-bench --bins --examples

@@ -1,0 +1,2 @@
+set -e
+pip3 install -r requirements.txt

@@ -1,0 +1,113 @@
+"""What only Millgate is asked: gateway overhead, idleness, the start, growth."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from .cases import CASES, Case
+from .contestants import RELEASE
+from .environments import BENCH
+from .load import call_once
+from .millgate import Millgate
+from .processes import cpu_s, descendants, pss_mb
+
+ADD = CASES[0]
+_IDLE_SETTLE_S = 3.0
+
+
+def _example(name: str, *args: str) -> object:
+    done = subprocess.run([str(RELEASE / "examples" / name), *args], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{name}: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout)
+
+
+def overhead(folder: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """p99 by the gateway less p99 by the replica's own socket, at half load, in microseconds."""
+    millgate = Millgate()
+    millgate.start(ADD, folder)
+    target = millgate.target(ADD)
+    run_dir = max((folder / "data" / "run").iterdir(), key=lambda path: path.stat().st_mtime)
+    address = target.url.removeprefix("http://").removesuffix("/model")
+    access_key = millgate.model["access_key"]
+    rows = _example("overhead", address, target.authorization, access_key, str(run_dir), str(seconds), str(rounds))
+    assert isinstance(rows, list)
+    return {
+        "overhead_p99_us": [row["http_p99_us"] - row["direct_p99_us"] for row in rows],
+        "overhead_p50_us": [row["http_p50_us"] - row["direct_p50_us"] for row in rows],
+        "overhead_calls_per_s": [row["calls_per_s"] for row in rows],
+    }
+
+
+def idle(folder: Path, seconds: float) -> dict[str, list[float]]:
+    """Memory (Pss, MB) and processor (percent of a core) of everything: two replicas, nobody calling."""
+    millgate = Millgate()
+    millgate.start(ADD, folder)
+    call_once(millgate.target(ADD), 10)
+    time.sleep(_IDLE_SETTLE_S)
+    processes = descendants()
+    before = cpu_s(processes)
+    time.sleep(seconds)
+    used = cpu_s(processes) - before
+    return {"idle_pss_mb": [pss_mb(processes)], "idle_cpu_percent": [used / seconds * 100]}
+
+
+def start(folder: Path, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds from the start of the server's process to its first answer, the deployment being there already."""
+    millgate = Millgate()
+    pid = millgate.serve(folder)
+    millgate.deploy("add", 2)
+    target = millgate.target(ADD)
+    found = []
+    for _ in range(rounds):
+        # Its replicas outlive a killed server, as they do an upgrade.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        (folder / "output").unlink()
+        begun = time.perf_counter()
+        again = Millgate()
+        again.model, again.folder = millgate.model, folder
+        pid = again.serve(folder)
+        target = again.target(ADD)
+        while True:
+            try:
+                call_once(target, 10)
+                break
+            except OSError:
+                time.sleep(0.002)
+        found.append((time.perf_counter() - begun) * 1e3)
+    return {"start_ms": found}
+
+
+def growth(rounds: int, calls: int) -> dict[str, list[float]]:
+    """What a call costs the gateway's thread with more models and keys, and how long a route change takes."""
+    found = _example("growth", str(calls), str(rounds))
+    assert isinstance(found, dict)
+    one = statistics.median(found["call_us_1_model_1_key"])
+    return {
+        **found,
+        "growth_models_percent": [(each / one - 1) * 100 for each in found["call_us_1000_models"]],
+        "growth_keys_percent": [(each / one - 1) * 100 for each in found["call_us_10000_keys"]],
+    }
+
+
+def bare_loop(case: Case, python: Path, seconds: float, copies: int, folder: Path) -> dict[str, float]:
+    """The function alone in so many processes at once: calls per second of all, CPU per call."""
+    arguments = folder / "arguments.json"
+    arguments.write_text(case.arguments())
+    servers = BENCH / "peers" / "servers"
+    environment = {**os.environ, "PYTHONPATH": str(servers)}
+    environment["BENCH_FUNCTION_FILE"] = str(BENCH / "functions" / case.function / "predict.py")
+    command = [str(python), str(servers / "loop.py"), str(arguments), str(seconds)]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(copies)]
+    told = [each.communicate()[0].split() for each in running]
+    return {
+        "rate": sum(float(rate) for rate, _ in told),
+        "cpu_us": statistics.mean(float(cpu_us) for _, cpu_us in told),
+    }
