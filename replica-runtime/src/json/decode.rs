@@ -35,8 +35,8 @@ pub fn decode<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyAny>, Ba
 fn may_overflow(json: &[u8]) -> bool {
     const RUN: usize = 300;
     let is_digit = |index: usize| json.get(index).is_some_and(u8::is_ascii_digit);
-    let long_exponent = json.iter().enumerate().any(|(at, byte)| {
-        byte | 0x20 == b'e' && at > 0 && is_digit(at - 1) && {
+    let long_exponent = memchr::memchr2_iter(b'e', b'E', json).any(|at| {
+        at > 0 && is_digit(at - 1) && {
             let sign = usize::from(matches!(json.get(at + 1), Some(b'+' | b'-')));
             let digits = json[at + 1 + sign..].iter().take_while(|b| b.is_ascii_digit()).count();
             digits >= 3
