@@ -1,5 +1,7 @@
 //! The bytes around an answer. The `response` JSON is copied as it came from the replica, never parsed.
 
+use std::io::Write as _;
+
 use crate::{ids::ReplicaId, refusal::Refusal};
 
 /// Who made a prediction, for functions that collect metrics.
@@ -34,7 +36,7 @@ pub fn success(value_json: &[u8], replica: &ReplicaId, prediction: Option<Predic
     let size = out.len() - begin;
     out.extend_from_slice(br#","ReplicaID":"#);
     push_json_string(&mut out, replica.as_str());
-    out.extend_from_slice(format!(r#","Size":{size},"StatusCode":200}}"#).as_bytes());
+    write!(out, r#","Size":{size},"StatusCode":200}}"#).expect("memory takes what is written");
     out
 }
 
@@ -53,7 +55,7 @@ pub fn failure(refusal: &Refusal, replica: Option<&ReplicaId>) -> Vec<u8> {
         out.extend_from_slice(br#","ReplicaID":"#);
         push_json_string(&mut out, replica.as_str());
     }
-    out.extend_from_slice(format!(r#","StatusCode":{}}}"#, refusal.status()).as_bytes());
+    write!(out, r#","StatusCode":{}}}"#, refusal.status()).expect("memory takes what is written");
     out
 }
 

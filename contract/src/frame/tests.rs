@@ -153,7 +153,9 @@ proptest! {
     #[test]
     fn hostile_bytes_never_panic(kind in 0_u8..14, head in proptest::collection::vec(any::<u8>(), 0..80), body in proptest::collection::vec(any::<u8>(), 0..40), cut in 0_usize..90) {
         let mut raw = BytesMut::new();
-        Head(head).finish(&mut raw, kind, CallId(1), body.len());
+        let mut writing = Head::new(&mut raw);
+        writing.bytes(&head);
+        writing.finish(kind, CallId(1), body.len());
         raw.put_slice(&body);
         raw[6] = raw[6].min(u8::try_from(cut).unwrap_or(u8::MAX));
         let _ = decode(&raw.freeze());
