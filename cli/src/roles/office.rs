@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use hyper::Request;
 use millgate_gateway::{CallerBody, Fallback};
 use serde_json::json;
-use tokio::{sync::watch, time::timeout};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::timeout};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
 /// How long a request waits for the control API to come.
@@ -27,6 +27,8 @@ const GOING_WAIT: Duration = Duration::from_secs(10);
 /// Where the control API is to be found.
 #[derive(Clone)]
 pub(crate) struct Office {
+    /// Where it runs: not on the threads of calls.
+    runtime: Handle,
     presence: Arc<watch::Sender<Presence>>,
     /// Requests that it is answering.
     underway: Arc<watch::Sender<usize>>,
@@ -40,11 +42,17 @@ enum Presence {
 }
 
 impl Office {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(runtime: Handle) -> Self {
         Self {
+            runtime,
             presence: Arc::new(watch::Sender::new(Presence::Coming)),
             underway: Arc::new(watch::Sender::new(0)),
         }
+    }
+
+    /// The threads of the control API.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The control API is here.
@@ -78,12 +86,33 @@ impl Office {
         let _underway = Underway::begin(&self.underway);
         let found = timeout(COMING_WAIT, there).await.map(|found| found.map(|presence| presence.clone()));
         match found {
-            Ok(Ok(Presence::Here(router))) => match router.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Ok(Ok(Presence::Here(router))) => self.run(router, request).await,
             _ => unavailable(),
         }
+    }
+
+    /// Answers on the control API's own threads.
+    async fn run(&self, router: Router, request: Request<Body>) -> Response {
+        let answering = self.runtime.spawn(router.oneshot(request));
+        let _abandoned = Abandoned(answering.abort_handle());
+        match answering.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(ended) => match ended.try_into_panic() {
+                // As if it had happened here: the connection ends.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => unavailable(),
+            },
+        }
+    }
+}
+
+/// Ends the answering of a request whose caller has gone.
+struct Abandoned(AbortHandle);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -123,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_too_early_waits_and_one_that_is_too_late_is_503() {
-        let office = Office::new();
+        let office = Office::new(Handle::current());
         let early = tokio::spawn({
             let office = office.clone();
             async move { office.answer(request()).await.status() }
@@ -139,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_waits_for_what_is_underway() {
-        let office = Office::new();
+        let office = Office::new(Handle::current());
         let (finish, finished) = watch::channel(false);
         let slow = move || {
             let mut finished = finished.clone();

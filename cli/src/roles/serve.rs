@@ -13,10 +13,10 @@ use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use super::{
     Asked, Ending, GatewayTasks, announce,
     bind::{self, Sockets},
-    control_config, gateway_config,
+    control_config, control_runtime, gateway_config, gateway_runtime,
     handover::{Estate, Predecessor},
     office::Office,
-    open_control, runtime, signals, succeed, telemetry,
+    open_control, signals, succeed, telemetry,
 };
 use crate::{
     args::Role,
@@ -34,14 +34,16 @@ pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
     let programs = Programs::find()?;
     telemetry::start();
     bind::raise_descriptor_limit();
-    runtime()?.block_on(async {
+    let office_runtime = control_runtime()?;
+    let office = Office::new(office_runtime.handle().clone());
+    gateway_runtime()?.block_on(async {
         let Sockets { calls, admin, predecessor } = bind::sockets(&settings).await?;
         let address = bind::address_of(&calls)?;
         let estate = Estate::of(&calls, &admin)?;
         let config = control_config(&settings, &programs, address)?;
         // Whoever takes nothing over learns now what is wrong with the data directory.
         let opened = match predecessor {
-            None => Some(open_control(config.clone()).await?),
+            None => Some(open(&office, config.clone()).await?),
             Some(_) => None,
         };
         let gateway = Gateway::new(gateway_config(&settings, "serve"));
@@ -49,7 +51,6 @@ pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
         let tasks = GatewayTasks::start(&gateway, &settings, admin);
         succeed(&gateway, predecessor.as_ref()).await?;
 
-        let office = Office::new();
         let control = Control::start(&office, Opening { opened, predecessor, config });
         announce(&format!("millgate serves http://{address} (data in {})", settings.data_dir.display()));
         let (say_ending, ending) = oneshot::channel();
@@ -68,6 +69,11 @@ pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
         served.context("the gateway ended")?;
         closed
     })
+}
+
+/// Opens the control API where it will run: its database belongs to those threads.
+async fn open(office: &Office, config: ControlConfig) -> Result<ControlApi, Failure> {
+    office.runtime().spawn(open_control(config)).await.context("the control API ended by itself")?
 }
 
 /// How the control API comes to be open.
@@ -108,7 +114,7 @@ struct Control {
 impl Control {
     fn start(office: &Office, opening: Opening) -> Self {
         let (say_end, end) = oneshot::channel();
-        let running = tokio::spawn({
+        let running = office.runtime().spawn({
             let office = office.clone();
             async move {
                 let control = opening.finish().await;
