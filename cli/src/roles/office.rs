@@ -167,6 +167,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn requests_are_answered_on_threads_that_no_call_waits_for() {
+        let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("office").build();
+        let own = own.unwrap();
+        let office = Office::new(own.handle().clone());
+        let thread = || async { std::thread::current().name().unwrap_or_default().to_owned() };
+        office.open(Router::new().route("/x", get(thread)));
+        let body = office.answer(request()).await.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "office");
+        own.shutdown_background();
+    }
+
+    #[tokio::test]
     async fn closing_waits_for_what_is_underway() {
         let office = Office::new(Handle::current());
         let (finish, finished) = watch::channel(false);
