@@ -24,7 +24,7 @@ use millgate_contract::{
     },
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::{Notify, broadcast, watch},
     task::JoinSet,
@@ -85,7 +85,7 @@ pub(crate) struct Double {
     pub(crate) name: String,
     slots: u16,
     state: Arc<State>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 struct State {
@@ -121,11 +121,22 @@ pub(crate) struct GreetAs {
 impl Double {
     /// Binds everything; `acts` are for the first calls, later ones are echoed.
     pub(crate) fn start(root: &Path, name: &str, slots: u16, acts: Vec<Act>) -> Self {
+        let mut double = Self::supervisor(root, name, slots);
+        *double.state.acts.lock().unwrap() = acts.into();
+        for slot in 0..slots {
+            let listener = bind(&double.run_dir, &format!("s{slot}.sock"));
+            double.tasks.spawn(serve_slot(Arc::clone(&double.state), SlotIndex(slot), listener));
+        }
+        double
+    }
+
+    /// Binds the supervisor's socket alone: the slots are somebody else's.
+    pub(crate) fn supervisor(root: &Path, name: &str, slots: u16) -> Self {
         let run_dir = root.join(name);
         std::fs::create_dir_all(&run_dir).unwrap();
         let state = Arc::new(State {
             name: name.to_owned(),
-            acts: Mutex::new(acts.into()),
+            acts: Mutex::default(),
             read: Mutex::default(),
             accepted: Mutex::default(),
             calls: Mutex::default(),
@@ -139,12 +150,8 @@ impl Double {
             processes: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
-        for slot in 0..slots {
-            let listener = bind(&run_dir, &format!("s{slot}.sock"));
-            tasks.spawn(serve_slot(Arc::clone(&state), SlotIndex(slot), listener));
-        }
         tasks.spawn(supervise(Arc::clone(&state), slots, bind(&run_dir, "control.sock")));
-        Self { run_dir, name: name.to_owned(), slots, state, _tasks: tasks }
+        Self { run_dir, name: name.to_owned(), slots, state, tasks }
     }
 
     pub(crate) fn route(&self) -> DeploymentRoute {
@@ -224,7 +231,7 @@ impl Double {
     }
 }
 
-fn bind(run_dir: &Path, name: &str) -> UnixListener {
+pub(crate) fn bind(run_dir: &Path, name: &str) -> UnixListener {
     // Through the descriptor, so that a test may choose a folder with a long path.
     let folder = std::fs::File::open(run_dir).unwrap();
     let short = format!("/proc/self/fd/{}/{name}", std::os::fd::AsRawFd::as_raw_fd(&folder));
@@ -444,11 +451,11 @@ impl Connection<'_> {
     }
 }
 
-fn text(body: &[u8]) -> String {
+pub(crate) fn text(body: &[u8]) -> String {
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-fn done(id: CallId, outcome: Outcome, value: Bytes) -> Done {
+pub(crate) fn done(id: CallId, outcome: Outcome, value: Bytes) -> Done {
     Done {
         id,
         outcome,
@@ -461,7 +468,7 @@ fn done(id: CallId, outcome: Outcome, value: Bytes) -> Done {
     }
 }
 
-async fn next_frame(stream: &mut UnixStream) -> Option<Frame> {
+pub(crate) async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
     let mut header = [0; HEADER_BYTES];
     stream.read_exact(&mut header).await.ok()?;
     let header = Header::decode(&header).unwrap();

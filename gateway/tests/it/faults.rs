@@ -6,6 +6,7 @@ use millgate_contract::{frame::RefusalReason, supervision::ToSupervisor};
 use millgate_gateway::GatewayConfig;
 
 use crate::{
+    dice::Dice,
     double::{Act, Double, GreetAs},
     house::{House, model, snapshot},
 };
@@ -170,16 +171,6 @@ async fn a_call_without_caller_still_ends_at_its_deadline() {
     drop(running);
     double.until(|d| expired(d) == 1).await;
     assert_eq!(house.call("2").await.status, 200);
-}
-
-/// A sequence without a pattern, the same in each run with the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
 }
 
 fn any_act(dice: &mut Dice) -> Act {

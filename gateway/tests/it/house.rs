@@ -103,6 +103,11 @@ impl House {
         self.serving.await.unwrap().unwrap();
     }
 
+    /// Ends the gateway as a crash does: nobody is told anything.
+    pub(crate) fn kill(self) {
+        self.serving.abort();
+    }
+
     /// Waits until its drain, begun before, is over.
     pub(crate) async fn until_closed(&mut self) {
         (&mut self.serving).await.unwrap().unwrap();
