@@ -289,5 +289,9 @@ impl Drop for Server {
             // Two roles leave the replicas serving; one of both takes them along.
             Role::start(&self.programs, "serve", "127.0.0.1:0", None).stop();
         }
+        // Of a server that did not end by itself.
+        for supervisor in self.supervisors() {
+            processes::signal(supervisor, Signal::SIGKILL);
+        }
     }
 }

@@ -66,3 +66,31 @@ impl Runs {
         figures.must_be("answers nobody asked for", outcome.surplus, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    /// Whether the counts of so many calls, all answered, are judged as good.
+    fn holds(counts: &[u8], answered: u64) -> bool {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(counts).unwrap();
+        file.rewind().unwrap();
+        let mut outcome = Outcome::default();
+        outcome.by_status.insert(200, answered);
+        let mut figures = Figures::default();
+        Runs(file).judge(&mut figures, &outcome);
+        figures.holds()
+    }
+
+    #[test]
+    fn a_call_that_ran_twice_or_not_at_all_is_seen() {
+        assert!(holds(&[1, 0, 1, 1], 3));
+        // One that ran and was not answered is for its status to tell.
+        assert!(holds(&[1, 1, 1, 1], 3));
+        assert!(!holds(&[1, 2, 1], 3));
+        assert!(!holds(&[1, 0, 1], 3));
+    }
+}

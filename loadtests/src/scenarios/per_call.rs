@@ -21,8 +21,8 @@ def predict(args):
 pub(crate) async fn run(time: Duration) -> Figures {
     let mut figures = Figures::default();
     let server = Server::start();
-    let options = ["--replicas", "4", "--isolation", "call", "--example", ADD_REQUEST];
-    let model = server.deploy("add", COUNTING, &options);
+    // No example, which would be each process's first call.
+    let model = server.deploy("add", COUNTING, &["--replicas", "4", "--isolation", "call"]);
     for callers in [1, 4] {
         let plan =
             Plan { answer: Some("[8,1]".to_owned()), ..Plan::repeated(callers, time / 2, ADD_REQUEST) };

@@ -2,8 +2,11 @@
 
 use crate::server::{Model, Server};
 
-/// A request of it; with `fail` it raises.
+/// A prediction.
 pub(super) const REQUEST: &str = "{}";
+/// Answered at once.
+pub(super) const PING: &str = r#"{"ping": true}"#;
+/// It raises.
 pub(super) const FAILING: &str = r#"{"fail": true}"#;
 
 const FILES: [(&str, &str); 3] = [

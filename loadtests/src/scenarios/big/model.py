@@ -19,4 +19,6 @@ features = numpy.random.default_rng(1).random(missing // 8)
 def predict(args):
     if args.get("fail"):
         raise ValueError("asked to")
+    if args.get("ping"):
+        return 0
     return int(forest.predict([features[:4] * 5])[0])
