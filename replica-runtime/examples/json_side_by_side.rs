@@ -2,6 +2,10 @@
 //!
 //! `cargo run --release -p millgate-replica-runtime --example json_side_by_side`, with `PYTHONPATH` naming a folder that
 //! holds `orjson`; without it that column is empty. A figure is the time of one call, objects made and freed included.
+//!
+//! `… json_side_by_side WAY RUNS`, with WAY one of `in`, `out`, `orjson.loads`, `orjson.dumps`, only does that to the
+//! records so many times, to be counted: the instructions of one run are the difference of two counts, by
+//! `valgrind --tool=callgrind`, over the difference of their runs.
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +37,10 @@ fn main() -> PyResult<()> {
         let codec = Codec::new(py)?;
         let stdlib = py.import("json")?;
         let orjson = py.import("orjson").ok();
+        if let [_, way, runs] = &std::env::args().collect::<Vec<_>>()[..] {
+            let records = module.getattr("payloads")?.get_item("158 KB of records")?;
+            return repeat(py, &codec, &records, (way, runs.parse()?));
+        }
         println!(
             "{:<20} {:>10} {:>10} {:>10}   {:>10} {:>10}",
             "", "millgate", "json", "orjson", "÷ json", "÷ orjson"
@@ -69,6 +77,22 @@ fn main() -> PyResult<()> {
         }
         Ok(())
     })
+}
+
+fn repeat(py: Python<'_>, codec: &Codec, value: &Bound<'_, PyAny>, (way, runs): (&str, u32)) -> PyResult<()> {
+    let mut text = Vec::new();
+    encode(codec, value, &mut text);
+    let bytes = PyBytes::new(py, &text).into_any();
+    let mut out = Vec::new();
+    for _ in 0..runs {
+        match way.split_once('.') {
+            None if way == "in" => drop(json::decode(py, &text).expect("it is JSON")),
+            None => encode(codec, value, &mut out),
+            Some((module, "loads")) => drop(py.import(module)?.call_method1("loads", (&bytes,))?),
+            Some((module, name)) => drop(py.import(module)?.call_method1(name, (value,))?),
+        }
+    }
+    Ok(())
 }
 
 type Way<'a> = Box<dyn FnMut() + 'a>;

@@ -14,6 +14,7 @@ use pyo3::{
 use super::{
     array,
     fault::{Fault, Problem, Step},
+    text,
 };
 
 /// Levels of nesting: far above any real answer, far below what the main thread's stack of 8 MiB holds.
@@ -138,7 +139,7 @@ impl Walk<'_> {
         if text.len() > self.bytes_max {
             return Err(Fault::new(Problem::TooLarge(self.bytes_max)));
         }
-        serde_json::to_writer(&mut *self.out, text).expect("text always serializes into memory");
+        text::push(self.out, text);
         Ok(())
     }
 

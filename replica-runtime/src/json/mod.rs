@@ -26,6 +26,7 @@ mod array;
 mod decode;
 mod encode;
 mod fault;
+mod text;
 
 pub use decode::{BadNumber, decode};
 pub use encode::{Codec, DEPTH_MAX};

@@ -232,3 +232,153 @@ proptest! {
         })?;
     }
 }
+
+/// Texts of numbers, strings and keys as people and programs write them, not as one serializer does.
+fn any_text() -> impl Strategy<Value = String> {
+    let string = prop::collection::vec(
+        prop_oneof![
+            Just("a"),
+            Just("key"),
+            Just("é"),
+            Just("😀"),
+            Just("\\u00e9"),
+            Just("\\ud83d\\ude00"),
+            Just("\\/"),
+            Just("\\\""),
+            Just("\\\\"),
+            Just("\\b\\f\\n\\r\\t"),
+            Just("\\u0000"),
+            Just("\u{7f}"),
+            Just("\u{2028}"),
+        ],
+        0..4,
+    )
+    .prop_map(|parts| format!("\"{}\"", parts.concat()));
+    let number = prop_oneof![
+        "-?(0|[1-9][0-9]{0,400})",
+        "-?(0|[1-9][0-9]{0,30})\\.[0-9]{1,30}",
+        "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,20})?[eE][+-]?[0-9]{1,2}",
+        "-?[1-9]\\.[0-9]{1,20}[eE]-[0-9]{3}",
+        Just("-0.0".to_owned()),
+        Just("1.7976931348623157e308".to_owned()),
+        Just("5e-324".to_owned()),
+    ];
+    let leaf = prop_oneof![
+        number,
+        string.clone(),
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        Just("false".to_owned()),
+    ];
+    let space = prop_oneof![Just(""), Just(" "), Just("\n\t\r ")];
+    leaf.prop_recursive(6, 48, 6, move |inner| {
+        let (string, space) = (string.clone(), space.clone());
+        prop_oneof![
+            (prop::collection::vec(inner.clone(), 0..6), space.clone()).prop_map(|(items, space)| format!(
+                "[{space}{}{space}]",
+                items.join(&format!("{space},{space}"))
+            )),
+            // Keys come twice now and then: of so few there are.
+            (prop::collection::vec((string, inner), 0..6), space).prop_map(|(pairs, space)| {
+                let pairs: Vec<String> =
+                    pairs.iter().map(|(key, value)| format!("{key}{space}:{value}")).collect();
+                format!("{{{}{space}}}", pairs.join(","))
+            }),
+        ]
+    })
+}
+
+/// Values that `json.dumps` takes, or takes by a `default` of a few lines.
+const GENERATOR: &std::ffi::CStr = c"
+import datetime, decimal, enum, json, random, uuid
+
+class Colour(enum.Enum):
+    RED = 'red'
+
+class Count(int):
+    pass
+
+def leaf(draw):
+    return draw.choice([
+        lambda: None, lambda: True, lambda: draw.randint(-9, 9), lambda: draw.getrandbits(draw.choice([63, 64, 200])),
+        lambda: -draw.getrandbits(64), lambda: draw.random(), lambda: draw.uniform(-1e300, 1e300), lambda: -0.0,
+        lambda: 5e-324, lambda: float(draw.getrandbits(60)), lambda: Count(7),
+        lambda: ''.join(chr(draw.choice([9, 34, 92, 97, 233, 0x2028, 0x1f600])) for _ in range(draw.randint(0, 20))),
+        lambda: datetime.datetime(2024, 1, draw.randint(1, 28), tzinfo=draw.choice([None, datetime.timezone.utc])),
+        lambda: datetime.date(2024, 1, draw.randint(1, 28)), lambda: datetime.time(3, 4, draw.randint(0, 59)),
+        lambda: uuid.UUID(int=draw.getrandbits(128)), lambda: Colour.RED, lambda: decimal.Decimal(draw.randint(0, 99)),
+    ])()
+
+def value(draw, depth):
+    kind = draw.randint(0, 9 if depth else 4)
+    if kind < 5:
+        return leaf(draw)
+    items = [value(draw, depth - 1) for _ in range(draw.randint(0, 5))]
+    if kind == 9:
+        return tuple(items)
+    if kind > 6:
+        return items
+    keys = [draw.choice(['a', 'b', 'ü', 1, 2.5, None, True, '']) for _ in items]
+    return dict(zip(keys, items))
+
+def default(one):
+    if isinstance(one, enum.Enum):
+        return one.value
+    if isinstance(one, decimal.Decimal):
+        return int(one)
+    return one.isoformat() if hasattr(one, 'isoformat') else str(one)
+
+def pair(seed):
+    made = value(random.Random(seed), 4)
+    return made, json.dumps(made, default=default, allow_nan=False)
+
+def pairs(text):
+    return json.loads(text, object_pairs_hook=lambda pairs: pairs)
+";
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_comes_in_is_what_pythons_own_json_reads(text in any_text()) {
+        Python::initialize();
+        Python::attach(|py| {
+            let theirs = py.import("json").unwrap().call_method1("loads", (&text,)).unwrap();
+            let ours = decode(py, text.as_bytes()).unwrap();
+            prop_assert_eq!(ours.repr().unwrap().to_string(), theirs.repr().unwrap().to_string(), "{}", text);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn nesting_is_taken_as_deep_as_the_gateway_lets_it_be(depth in 1_usize..=128, is_object in any::<bool>()) {
+        Python::initialize();
+        Python::attach(|py| {
+            let (open, close) = if is_object { (r#"{"a":"#, "}") } else { ("[", "]") };
+            let text = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            let theirs = py.import("json").unwrap().call_method1("loads", (&text,)).unwrap();
+            let ours = decode(py, text.as_bytes()).unwrap();
+            prop_assert!(ours.eq(&theirs).unwrap());
+            prop_assert_eq!(encode(&ours).unwrap(), text);
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn what_goes_out_reads_as_what_pythons_own_json_writes() {
+    Python::initialize();
+    Python::attach(|py| {
+        let module = PyModule::from_code(py, GENERATOR, c"generator", c"generator").unwrap();
+        let codec = Codec::new(py).unwrap();
+        // Pairs: a key that comes twice, as 1 and "1" do, must come twice in both.
+        let read = |text: &str| module.call_method1("pairs", (text,)).unwrap().repr().unwrap().to_string();
+        for seed in 0..4_000 {
+            let (made, theirs): (Bound<'_, PyAny>, String) =
+                module.call_method1("pair", (seed,)).unwrap().extract().unwrap();
+            let mut ours = Vec::new();
+            codec.encode(&made, &mut ours, BYTES_MAX).map_err(|fault| fault.message(py, "response")).unwrap();
+            assert_eq!(read(std::str::from_utf8(&ours).unwrap()), read(&theirs), "seed {seed}");
+        }
+    });
+}
