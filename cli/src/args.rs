@@ -50,7 +50,7 @@ pub(crate) enum Command {
     List,
     /// Show one model: its keys, build, deployment and replicas
     Show(Model),
-    /// Print what a model's replicas print
+    /// Print what a model's replicas print, or its calls
     Logs(Logs),
     /// List a model's builds
     Builds(Model),
@@ -229,6 +229,18 @@ pub(crate) struct Logs {
     /// Go on printing as lines come
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// The model's calls instead: who called, when, how it ended, and how long it took
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) calls: bool,
+    /// Calls that ended so only: `ok`, or the code of an error
+    #[arg(long, requires = "calls")]
+    pub(crate) code: Option<String>,
+    /// Calls since then only: a time as in `2027-01-31T12:00:00Z`, or how long ago as in `15m`
+    #[arg(long, requires = "calls", value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// How many calls, the newest; 100 unless given
+    #[arg(long, requires = "calls", value_name = "N")]
+    pub(crate) limit: Option<u32>,
 }
 
 #[derive(Debug, Args)]

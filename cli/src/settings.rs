@@ -2,6 +2,7 @@
 //! anything listens.
 
 mod admission;
+mod observation;
 
 use std::{
     net::SocketAddr,
@@ -18,6 +19,8 @@ use crate::{
 };
 pub(crate) use admission::Admission;
 use admission::AdmissionFile;
+pub(crate) use observation::Observation;
+use observation::ObservationFile;
 
 /// What a server role runs by.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) replicas_ceiling: u16,
     /// Who may call, and how often.
     pub(crate) admission: Admission,
+    /// What is kept and told of calls.
+    pub(crate) observation: Observation,
     /// For which connections are still accepted at the end, `/ready` saying no already.
     pub(crate) unready_ms: u64,
 }
@@ -53,6 +58,8 @@ struct File {
     replicas_ceiling: Option<u16>,
     #[serde(default)]
     admission: AdmissionFile,
+    #[serde(default)]
+    observation: ObservationFile,
     unready_s: Option<u64>,
 }
 
@@ -88,6 +95,7 @@ impl Settings {
                 .map_or(limits::START_TIMEOUT_MS_DEFAULT, |s| s.max(1).saturating_mul(1_000)),
             replicas_ceiling,
             admission: file.admission.check()?,
+            observation: file.observation.check()?,
             unready_ms: file.unready_s.unwrap_or(0).saturating_mul(1_000),
         })
     }

@@ -203,3 +203,34 @@ fn a_deleted_key_is_refused_and_not_listed() {
     assert!(server.fails(1, &["key", "delete", id]).contains(id));
     server.fails(2, &["key", "delete"]);
 }
+
+#[test]
+fn the_calls_of_a_model_are_shown_with_how_they_ended() {
+    let server = Server::start();
+    deploy(&server, "one", &[]);
+    let access_key = server.access_key("which");
+    for request in ["1", "2"] {
+        assert_eq!(server.call(&access_key, request).status, 200);
+    }
+    let url = server.url();
+    let body = format!(r#"{{"accessKey":"{access_key}","request":3}}"#);
+    assert_eq!(common::post(url, "/model", None, &body).status, 401);
+    let calls = |args: &[&str]| {
+        let all = server.json(&[&["logs", "--calls", "which"], args].concat());
+        all["calls"].as_array().unwrap().clone()
+    };
+    // Events are written a moment after their calls.
+    let of_refused = until("the refused call", || calls(&["--code", "api_key.required"]).pop());
+    assert_eq!((&of_refused["status"], &of_refused["model_name"]), (&401.into(), &"which".into()));
+    let all = calls(&["--since", "1h"]);
+    assert_eq!(all.len(), 3);
+    assert_eq!((&all[0]["code"], &all[0]["user"]), (&"ok".into(), &"admin".into()));
+    assert!(all[0]["key"].is_string() && all[0]["run_ms"].is_number() && all[0]["replica"].is_string());
+    assert_eq!(calls(&["--limit", "1"])[0], of_refused);
+    let shown = server.ok(&["logs", "--calls", "which"]);
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+    assert!(!shown.contains(&access_key));
+    let said = server.fails(1, &["logs", "--calls", "which", "--since", "yesterday"]);
+    assert!(said.contains("`since` is `yesterday`"), "{said}");
+    server.fails(2, &["logs", "which", "--since", "1h"]);
+}

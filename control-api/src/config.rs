@@ -1,8 +1,10 @@
 //! What a control API needs to be told. It reads no environment of its own: whoever starts it does, once.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use millgate_contract::limits;
+
+use crate::call_events::CallEvents;
 
 /// What a control API needs to be told.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct ControlConfig {
     /// Milliseconds after the start in which nothing is stopped while no gateway has been heard of: gateways of
     /// processes of their own may still send calls by an older snapshot.
     pub gateway_wait_ms: u64,
+    /// Where events of calls are found; without it there are none to show.
+    pub call_events: Option<Arc<dyn CallEvents>>,
     /// Variables that build scripts get from this host: proxies, package index, certificates.
     pub build_environment: BTreeMap<String, String>,
 }
@@ -73,6 +77,7 @@ impl ControlConfig {
             key_lifetime_s_max: 365 * 86_400,
             stop_grace_ms: 10_000,
             gateway_wait_ms: 3_000,
+            call_events: None,
             build_environment: BTreeMap::new(),
         }
     }

@@ -4,6 +4,7 @@
 mod answer;
 mod builds;
 mod caller;
+mod calls;
 mod client_package;
 mod collaborators;
 mod deployments;

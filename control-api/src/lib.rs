@@ -5,6 +5,7 @@
 //! | `http` | API v2: reads requests, checks access, shows objects |
 //! | `store` | desired state in a database |
 //! | `builder` | source → environment → trial import → sealed build |
+//! | `call_events` | events of calls, from where gateways keep them |
 //! | `reconcile` | makes what is wished true, one repeatable step after another |
 //! | `launch` | supervisors as processes of this host, behind a trait |
 //! | `publish` | route snapshots for gateways |
@@ -15,6 +16,7 @@
 
 mod app;
 mod builder;
+mod call_events;
 mod config;
 mod control;
 mod data_dir;
@@ -39,6 +41,7 @@ mod template;
 #[cfg(test)]
 mod testing;
 
+pub use call_events::{CallEvents, CallEventsError};
 pub use config::ControlConfig;
 pub use control::{AtShutdown, ControlApi, RunError};
 pub use data_dir::OpenError;

@@ -4,7 +4,10 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use millgate_contract::{ids::ModelId, limits, rate::Rate};
 
-use crate::{caller_address::Proxies, gate::BodyLimits, openid::OpenIdConfig, sink::MetricsSink, tls::Tls};
+use crate::{
+    call_log::CallLogConfig, caller_address::Proxies, gate::BodyLimits, openid::OpenIdConfig,
+    sink::MetricsSink, tls::Tls,
+};
 
 const FAILED_AUTHENTICATION_RATE: Rate = rate(100, 60);
 /// About a tenth of one processor.
@@ -83,6 +86,8 @@ pub struct GatewayConfig {
     pub cancel_grace_ms: u64,
     /// API keys whose signature is remembered as good.
     pub verdicts_max: usize,
+    /// Where one event for each call is kept; without one, nowhere.
+    pub call_log: Option<CallLogConfig>,
     /// API keys whose calls are counted one by one on the page of figures; the calls of the others are counted together.
     pub key_series_max: usize,
     /// Where tracked metrics go before the caller is answered; without one they are dropped.
@@ -144,6 +149,7 @@ impl Default for GatewayConfig {
             drain_ms_max: 30_000,
             cancel_grace_ms: 2_000,
             verdicts_max: 10_000,
+            call_log: None,
             key_series_max: 100,
             metrics_sink: None,
         }

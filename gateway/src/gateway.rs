@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, runtime::Handle, sync::Notify};
 
 use crate::{
     authentication::{Doorkeeper, now_s},
+    call_log::{CallLog, CallLogConfig},
     config::GatewayConfig,
     follow,
     http::{self, Fallback},
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) request_ids: RequestIds,
     pub(crate) doorkeeper: Doorkeeper,
+    /// One event for each call, where they are kept.
+    pub(crate) call_log: Option<CallLog>,
     pub(crate) key_rate: Option<KeyedLimiter<KeyId>>,
     openid: Option<OpenId>,
     /// The bodies in all lines.
@@ -76,8 +79,10 @@ impl Gateway {
     /// Outside a tokio runtime: connections to replicas are tasks.
     pub fn new(config: GatewayConfig) -> Self {
         let runtime = Handle::current();
+        let metrics = Metrics::new(config.key_series_max);
         let inner = Arc::new(Inner {
-            metrics: Metrics::new(config.key_series_max),
+            call_log: config.call_log.clone().and_then(|of| open_call_log(of, &metrics)),
+            metrics,
             tasks: Arc::new(Tasks::new(runtime.clone())),
             request_ids: RequestIds::new(),
             doorkeeper: Doorkeeper::new(&config),
@@ -285,6 +290,13 @@ impl Inner {
         self.metrics.keys.forget(|_, expires_at_s| expires_at_s <= now_s);
         self.metrics.page(self.phase())
     }
+}
+
+/// Calls are answered without it, too.
+fn open_call_log(config: CallLogConfig, metrics: &Metrics) -> Option<CallLog> {
+    CallLog::open(config, metrics.call_events_lost.clone())
+        .inspect_err(|error| tracing::error!(%error, "events of calls are not kept"))
+        .ok()
 }
 
 impl Drop for Inner {

@@ -8,6 +8,7 @@ mod authentication;
 #[doc(hidden)]
 pub mod bench;
 mod call;
+mod call_log;
 mod caller_address;
 mod config;
 mod dispatch;
@@ -17,6 +18,7 @@ mod gateway;
 mod hex;
 mod http;
 mod keys;
+mod lane;
 mod line;
 #[cfg(test)]
 #[path = "line/tests.rs"]
@@ -37,6 +39,7 @@ mod tasks;
 mod tls;
 mod trace_context;
 
+pub use call_log::{CallFilter, CallFilterError, CallLogConfig, read_calls};
 pub use caller_address::{ForwardedHeader, Network, NetworkError, Proxies};
 pub use config::{CorsOrigins, GatewayConfig};
 pub use gateway::{Applied, Gateway};

@@ -96,6 +96,7 @@ pub(crate) struct Metrics {
     pub(crate) snapshots_rejected: Counter,
     pub(crate) control_connected: Gauge,
     pub(crate) predictions_unkept: Counter,
+    pub(crate) call_events_lost: Counter,
 }
 
 impl Metrics {
@@ -121,6 +122,7 @@ impl Metrics {
             snapshots_rejected: Counter::default(),
             control_connected: Gauge::default(),
             predictions_unkept: Counter::default(),
+            call_events_lost: Counter::default(),
         };
         metrics.register();
         metrics
@@ -147,6 +149,8 @@ impl Metrics {
         r.register("control_connected", connected, self.control_connected.clone());
         let unkept = "Predictions whose tracked metrics could not be kept";
         r.register("predictions_unkept", unkept, self.predictions_unkept.clone());
+        let lost = "Events of calls that could not be kept";
+        r.register("call_events_lost", lost, self.call_events_lost.clone());
         self.process.register_collector(Box::new(Process));
     }
 

@@ -18,6 +18,7 @@ use ring::hmac;
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
+    call_log::Names,
     config::GatewayConfig,
     hex,
     keys::{KeyRing, VerifyingKeyError},
@@ -83,6 +84,8 @@ pub(crate) struct Route {
     pub(crate) line: Arc<Line<Link>>,
     pub(crate) deployment: Option<Arc<Deployment>>,
     pub(crate) metrics: ModelMetrics,
+    /// As events of calls name it.
+    pub(crate) names: Arc<Names>,
     /// How often it may be called.
     pub(crate) rate: Option<Arc<Limiter>>,
     callers: Arc<HashSet<Username>>,
@@ -236,7 +239,8 @@ impl Builder<'_> {
         }
         let metrics = self.metrics.of(&spec);
         let rate = self.rate(&spec, old);
-        Arc::new(Route { spec, line, deployment, metrics, rate, callers })
+        let names = Names::of(&spec);
+        Arc::new(Route { spec, line, deployment, metrics, names, rate, callers })
     }
 
     /// A model's own rate or the gateway's, and what of it is used already.

@@ -16,6 +16,11 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> &str {
     }
 }
 
+/// The id of the trace that a `traceparent` of the right form belongs to.
+pub(crate) fn trace_id(traceparent: &str) -> Option<&str> {
+    traceparent.get(3..35)
+}
+
 fn is_traceparent(text: &str) -> bool {
     let is_id = |id: &str| is_lower_hex(id) && id.bytes().any(|b| b != b'0');
     let Some((form, more)) = text.split_at_checked(FORM_BYTES) else { return false };

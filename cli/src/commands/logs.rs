@@ -1,16 +1,24 @@
-//! `millgate logs`.
+//! `millgate logs`: what replicas print, or a model's calls.
 
 use std::io::Write;
 
 use serde_json::Value;
 
-use super::lookup::{self, text};
-use crate::{args::Global, args::Logs, client::Client, failure::Failure};
+use super::lookup::{self, Found, text};
+use crate::{
+    args::{Global, Logs},
+    client::{Client, percent_encode},
+    failure::Failure,
+    terminal,
+};
 
 /// Prints what the replicas of the newest deployment printed, and goes on with `-f`.
 pub(crate) fn logs(global: &Global, args: &Logs) -> Result<(), Failure> {
     let client = Client::open(global)?;
     let found = lookup::model(&client, &args.model)?;
+    if args.calls {
+        return calls(global, &client, &found, args);
+    }
     let (_, path) = found.deployment(&client)?;
     let mut out = std::io::stdout().lock();
     client.events(&format!("{path}/log?follow={}", args.follow), |data| {
@@ -24,4 +32,42 @@ pub(crate) fn logs(global: &Global, args: &Logs) -> Result<(), Failure> {
         // The reader has closed the pipe: it has seen enough.
         printed.is_ok()
     })
+}
+
+/// Prints the events of a model's calls, the newest last.
+fn calls(global: &Global, client: &Client, found: &Found, args: &Logs) -> Result<(), Failure> {
+    let limit = args.limit.map(|limit| limit.to_string());
+    let asked = [("code", &args.code), ("since", &args.since), ("limit", &limit)];
+    let query: Vec<String> = asked
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", percent_encode(value.as_deref()?))))
+        .collect();
+    let answer = client.get(&format!("{}/calls?{}", found.path, query.join("&")))?;
+    if global.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    let calls = answer["calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if calls.is_empty() {
+        println!("No calls. `millgate call {} JSON` makes one.", found.name());
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = calls.iter().map(row).collect();
+    let headings =
+        ["TIME", "STATUS", "CODE", "WAIT MS", "RUN MS", "TOTAL MS", "REPLICA", "USER", "ADDRESS", "REQUEST"];
+    println!("{}", terminal::table(&headings, &rows));
+    Ok(())
+}
+
+fn row(call: &Value) -> Vec<String> {
+    let or_dash = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let replica = text(&call["replica"]).rsplit('-').next().filter(|name| !name.is_empty()).unwrap_or("-");
+    ["time", "status", "code", "wait_ms", "run_ms", "total_ms", "replica", "user", "address", "request_id"]
+        .iter()
+        .map(|field| if *field == "replica" { replica.to_owned() } else { or_dash(&call[*field]) })
+        .collect()
 }

@@ -4,6 +4,7 @@
 //! apart, so that nothing works in one arrangement only.
 
 pub(crate) mod bind;
+mod calls;
 mod handover;
 mod office;
 mod serve;
@@ -35,6 +36,7 @@ use crate::{
     settings::Settings,
 };
 use bind::Sockets;
+use calls::CallsFolder;
 use handover::{Estate, Predecessor, Successor};
 pub(crate) use serve::serve;
 
@@ -236,6 +238,7 @@ fn control_config(
         request_timeout_ms_default: settings.request_timeout_ms,
         start_timeout_ms: settings.start_timeout_ms,
         replicas_ceiling: settings.replicas_ceiling,
+        call_events: settings.observation.calls_folder(&settings.data_dir).map(CallsFolder::share),
         build_environment: ControlConfig::installer_variables(std::env::vars()),
         ..ControlConfig::new(&settings.data_dir, domain.trim_end_matches('/'))
     })
@@ -255,7 +258,7 @@ fn gateway_config(settings: &Settings, role: &str) -> GatewayConfig {
         unready_ms: settings.unready_ms,
         ..GatewayConfig::default()
     };
-    settings.admission.apply(config)
+    settings.observation.apply(&settings.data_dir, settings.admission.apply(config))
 }
 
 /// Resolves when the program is asked to end.

@@ -31,6 +31,13 @@ impl Params {
         self.0.get(name).is_some_and(|value| value == "true" || value == "1" || value == "True")
     }
 
+    /// All of them, in the order of their names.
+    pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
+        let mut pairs: Vec<_> = self.0.into_iter().collect();
+        pairs.sort_unstable();
+        pairs
+    }
+
     /// Page, filter and order.
     pub(crate) fn paging(&self) -> Outcome<Paging> {
         let page_size = match self.0.get("page_size").map(|text| text.trim()) {

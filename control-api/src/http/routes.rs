@@ -4,7 +4,7 @@
 use axum::http::Method;
 
 use super::{
-    builds, client_package, collaborators, deployments, document, file_move, files, keys, models, old,
+    builds, calls, client_package, collaborators, deployments, document, file_move, files, keys, models, old,
     operation::{
         Answers,
         Needs::{Administrator, Key, Nothing, Oneself, RightByBody},
@@ -168,6 +168,12 @@ fn models() -> Vec<Route> {
         route((GET, path!(model "/deployments")), "ListDeploymentsOfModel", See, models::deployments)
             .lists("model_deployments", "ModelDeployment")
             .about("Lists the deployments of all builds of a model"),
+        route((GET, path!(model "/calls")), "ListModelCalls", Change, calls::list)
+            .lists_all("calls", "ModelCall")
+            .query("code", "string", "those that ended so: `ok`, or the code of an error")
+            .query("since", "string", "a time, or how long ago as in `15m`")
+            .query("limit", "integer", "how many, the newest; 100 unless given")
+            .about("Lists who called a model, when, and how it ended; the newest last"),
     ]
 }
 

@@ -1,22 +1,27 @@
-//! What is kept of a call: one access event, one count, two times. Written when the call ends, also when it ends by the
+//! What is kept of a call: one event, one count, two times. Written when the call ends, also when it ends by the
 //! caller's going away: then by the drop of this record.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use hyper::http::request::Parts;
 use millgate_contract::{
     frame::Timings,
-    ids::{KeyId, ReplicaId, RequestId, Username},
+    ids::{DeploymentId, KeyId, ReplicaId, RequestId, Username},
     refusal::Refusal,
 };
 
 use crate::{
+    call_log::{CallEvent, CallLog, millis},
+    caller_address::CallerAddress,
     gateway::Inner,
     metrics::{CALLER_GONE, OK},
     rates::Standings,
     routes::Route,
+    trace_context::{trace_id, traceparent},
 };
 
 /// What is known of a call so far. Never a key, never a body.
@@ -24,14 +29,19 @@ pub(super) struct Record<'a> {
     inner: &'a Inner,
     request_id: &'a RequestId,
     begun: Instant,
+    address: IpAddr,
+    /// The caller's trace context, or nothing.
+    pub(super) traceparent: &'a str,
     pub(super) route: Option<Arc<Route>>,
     pub(super) user: Option<Username>,
     pub(super) key: Option<KeyId>,
     pub(super) rates: Standings,
+    pub(super) deployment: Option<DeploymentId>,
     pub(super) replica: Option<ReplicaId>,
     /// How long it waited for replicas, once it was let in.
     pub(super) waited: Option<Duration>,
-    pub(super) timings: Timings,
+    /// What it cost, by the replica's word.
+    pub(super) timings: Option<Timings>,
     pub(super) request_bytes: usize,
     response_bytes: usize,
     status: u16,
@@ -39,18 +49,21 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn begin(inner: &'a Inner, request_id: &'a RequestId) -> Self {
+    pub(super) fn begin(inner: &'a Inner, request_id: &'a RequestId, parts: &'a Parts) -> Self {
         Self {
             inner,
             request_id,
             begun: Instant::now(),
+            address: CallerAddress::of(&parts.extensions),
+            traceparent: traceparent(&parts.headers),
             route: None,
             user: None,
             key: None,
             rates: Standings::default(),
+            deployment: None,
             replica: None,
             waited: None,
-            timings: Timings::default(),
+            timings: None,
             request_bytes: 0,
             response_bytes: 0,
             status: 499,
@@ -85,29 +98,35 @@ impl<'a> Record<'a> {
         metrics.request_bytes.inc_by(self.request_bytes as u64);
         metrics.response_bytes.inc_by(self.response_bytes as u64);
     }
+
+    fn tell(&mut self, log: &CallLog, took: Duration) {
+        log.take(Box::new(CallEvent {
+            time: SystemTime::now(),
+            request_id: self.request_id.clone(),
+            trace_id: trace_id(self.traceparent).map(str::to_owned),
+            names: self.route.as_ref().map(|route| Arc::clone(&route.names)),
+            deployment: self.deployment.take(),
+            replica: self.replica.take(),
+            status: self.status,
+            code: self.code,
+            wait_ms: self.waited.map(millis),
+            run_ms: self.timings.map(|cost| millis(Duration::from_micros(cost.run_us.into()))),
+            total_ms: millis(took),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            address: self.address,
+            user: self.user.take(),
+            key: self.key.take(),
+        }));
+    }
 }
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         self.count(took);
-        let route = self.route.as_deref();
-        tracing::info!(
-            target: "millgate::access",
-            request_id = self.request_id.as_str(),
-            status = self.status,
-            code = self.code,
-            model = route.map(|r| r.spec.model.as_str()),
-            model_name = route.map(|r| r.spec.name.as_str()),
-            replica = self.replica.as_ref().map(ReplicaId::as_str),
-            user = self.user.as_ref().map(Username::as_str),
-            key = self.key.as_ref().map(KeyId::as_str),
-            request_bytes = self.request_bytes,
-            response_bytes = self.response_bytes,
-            waited_us = self.waited.map(|waited| u64::try_from(waited.as_micros()).unwrap_or(u64::MAX)),
-            run_us = self.timings.run_us,
-            took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            "call"
-        );
+        if let Some(log) = &self.inner.call_log {
+            self.tell(log, took);
+        }
     }
 }

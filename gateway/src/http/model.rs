@@ -9,7 +9,7 @@ use millgate_contract::{ids::RequestId, refusal::Refusal};
 use super::{Body, CallerBody, access::Record, answer, body, cors};
 use crate::{
     authentication::authenticate, call::Order, caller_address::CallerAddress, dispatch::dispatch,
-    gateway::Inner, prediction, routes::Route, split::split, trace_context::traceparent,
+    gateway::Inner, prediction, routes::Route, split::split,
 };
 
 /// Answers a request to one of the paths of models.
@@ -19,7 +19,7 @@ pub(super) async fn answer(inner: &Inner, request: Request<CallerBody>, id: &Req
     if parts.method == Method::OPTIONS {
         return cors::preflight(origins, &parts.headers);
     }
-    let mut record = Record::begin(inner, id);
+    let mut record = Record::begin(inner, id, &parts);
     let mut response = match call(inner, &parts, body, id, &mut record).await {
         Ok(envelope) => {
             record.succeed(envelope.len());
@@ -58,7 +58,7 @@ async fn call(
     }
     let order = Order {
         request_id: id,
-        traceparent: traceparent(&parts.headers),
+        traceparent: record.traceparent,
         body: &request,
         timeout_ms: route.spec.request_timeout_ms,
         on_hang_up: route.spec.on_hang_up,
@@ -67,9 +67,12 @@ async fn call(
     };
     let found = dispatch(inner, &route, &order).await;
     record.waited = Some(found.waited);
-    record.replica = found.ran.as_ref().map(|ran| ran.replica.clone());
+    if let Some(ran) = &found.ran {
+        record.replica = Some(ran.replica.clone());
+        record.deployment = Some(ran.shared.route().deployment.clone());
+    }
     let done = found.end?;
-    record.timings = done.timings;
+    record.timings = Some(done.timings);
     let ran = found.ran.ok_or(Refusal::Internal)?;
     prediction::answer(inner, &route, &ran, &done)
 }

@@ -11,7 +11,8 @@ use millgate_contract::{
     ids::KeyId,
     route::{RevokedKey, RouteSnapshot},
 };
-use millgate_gateway::{GatewayConfig, MetricsSink, TrackedPrediction};
+use millgate_gateway::{CallFilter, CallLogConfig, GatewayConfig, MetricsSink, TrackedPrediction};
+use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
@@ -149,11 +150,14 @@ impl<'a> MakeWriter<'a> for Log {
 
 #[tokio::test]
 async fn one_event_tells_of_each_call_and_no_secret() {
-    let log = Log::default();
+    let logged = Log::default();
     let subscriber =
-        tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE).with_writer(log.clone());
+        tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE).with_writer(logged.clone());
     let _logging = tracing::subscriber::set_default(subscriber.finish());
-    let (house, double) = House::with_acts(1, vec![]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = CallLogConfig::new(folder.path().join("calls"), 1 << 20);
+    let config = GatewayConfig { call_log: Some(log.clone()), ..GatewayConfig::default() };
+    let (house, double) = House::with_config(config, 1, vec![]).await;
     let issuer = Issuer::new();
     let mut closed = snapshot(2, vec![model(&double)]);
     closed.models[0].requires_api_key = true;
@@ -161,30 +165,68 @@ async fn one_event_tells_of_each_call_and_no_secret() {
     house.gateway.apply(closed).unwrap();
     let key = issuer.key("ana", "k-7", 4_000_000_000);
     let body = format!(r#"{{"accessKey":"{ACCESS_KEY}","request":"a private thing"}}"#);
-    let request = post("/model", &[&format!("Authorization: Bearer {key}"), "X-Request-Id: r-1"], &body);
-    assert_eq!(house.ask(&request).await.status, 200);
-    let written = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let events: Vec<serde_json::Value> = written
-        .lines()
-        .map(|l| serde_json::from_str(l).unwrap())
-        .filter(|event: &serde_json::Value| event["target"] == "millgate::access")
-        .collect();
-    assert_eq!(events.len(), 1);
-    let fields = &events[0]["fields"];
-    for (field, value) in [
-        ("request_id", "r-1"),
-        ("code", "ok"),
-        ("model", "m1"),
-        ("model_name", "add"),
-        ("replica", "d1-r0"),
-        ("user", "ana"),
-        ("key", "k-7"),
-    ] {
-        assert_eq!(fields[field], value, "{field}");
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers =
+        [&*format!("Authorization: Bearer {key}"), "X-Request-Id: r-1", &*format!("traceparent: {trace}")];
+    let answer = house.ask(&post("/model", &headers, &body)).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(house.ask(&post("/model", &["X-Request-Id: r-2"], &body)).await.status, 401);
+    assert_eq!(house.ask(&post("/model", &["X-Request-Id: r-3"], "{}")).await.status, 400);
+
+    let read = house.admin("/calls").await;
+    let mut events: Vec<serde_json::Value> =
+        read.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for event in &mut events {
+        for of_clock in ["time", "wait_ms", "run_ms", "total_ms"] {
+            event.as_object_mut().unwrap().remove(of_clock);
+        }
     }
+    let expected = json!([
+        {"request_id": "r-1", "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "model": "m1", "model_name": "add",
+         "deployment": "d1", "replica": "d1-r0", "status": 200, "code": "ok", "request_bytes": body.len(),
+         "response_bytes": answer.body.len(), "address": "127.0.0.1", "user": "ana", "key": "k-7"},
+        {"request_id": "r-2", "model": "m1", "model_name": "add", "status": 401, "code": "api_key.required",
+         "request_bytes": body.len(), "response_bytes": 0, "address": "127.0.0.1"},
+        {"request_id": "r-3", "status": 400, "code": "request.malformed", "request_bytes": 2,
+         "response_bytes": 0, "address": "127.0.0.1"},
+    ]);
+    assert_eq!(serde_json::Value::from(events), expected);
+
+    let of_model = house.admin("/calls?model=add&code=ok&since=1h&limit=5").await;
+    assert_eq!(of_model.body.lines().count(), 1);
+    let refused = house.admin("/calls?limit=many").await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("`limit` is `many`"), "{}", refused.body);
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
     for secret in [ACCESS_KEY, &key, "a private thing", &"11".repeat(32)] {
-        assert!(!written.contains(secret), "{secret}");
+        assert!(!read.body.contains(secret) && !logged.contains(secret), "{secret}");
     }
+
+    // What is kept outlives the gateway that kept it.
+    house.close().await;
+    let kept = millgate_gateway::read_calls(&log.folder, &CallFilter::default()).unwrap();
+    assert_eq!(kept.len(), 3);
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_has_its_event_too_and_a_gateway_without_a_folder_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = GatewayConfig {
+        call_log: Some(CallLogConfig::new(folder.path().join("calls"), 1 << 20)),
+        ..GatewayConfig::default()
+    };
+    let (house, double) = House::with_config(config, 1, vec![Act::SilentAccepted]).await;
+    let running = house.begin("1").await;
+    double.until_read(1).await;
+    drop(running);
+    let gone = r#"millgate_calls_total{model="m1",name="add",deployment="d1",code="caller.gone"}"#;
+    house.until_figure(gone, "1").await;
+    let event: serde_json::Value =
+        serde_json::from_str(&house.admin("/calls?code=caller.gone").await.body).unwrap();
+    assert_eq!((&event["status"], &event["model_name"]), (&json!(499), &json!("add")));
+
+    let bare = House::open(GatewayConfig::default()).await;
+    assert_eq!(bare.admin("/calls").await.status, 404);
 }
 
 /// Keeps rows until it is told to fail.

@@ -97,6 +97,7 @@ fn matrix(model: &str, build: &str, deployment: &str) -> Vec<(&'static str, Stri
         ("GET", model.into(), Value::Null, VIEWER),
         ("PATCH", model.into(), json!({"description": "x"}), CONTRIBUTOR),
         ("GET", format!("{model}/builds"), Value::Null, VIEWER),
+        ("GET", format!("{model}/calls"), Value::Null, CONTRIBUTOR),
         ("POST", format!("{model}/builds"), json!({}), CONTRIBUTOR),
         ("GET", build.clone(), Value::Null, VIEWER),
         ("GET", format!("{build}/log"), Value::Null, VIEWER),

@@ -190,6 +190,28 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         ],
     },
     Definition {
+        name: "ModelCall",
+        fields: &[
+            field("time", Time, "when it ended"),
+            field("request_id", Text, ""),
+            optional("trace_id", Text, "of the caller's trace, or of ours"),
+            optional("model", Text, ""),
+            optional("model_name", Text, ""),
+            optional("deployment", Text, "where it ran"),
+            optional("replica", Text, "that ran it"),
+            field("status", Integer, "499 of a caller that hung up"),
+            field("code", Text, "`ok`, or the code of an error"),
+            optional("wait_ms", Number, "in line for a replica"),
+            optional("run_ms", Number, "in the function"),
+            field("total_ms", Number, "from its head to its end"),
+            field("request_bytes", Integer, ""),
+            field("response_bytes", Integer, ""),
+            field("address", Text, "where it came from"),
+            optional("user", Text, ""),
+            optional("key", Text, "the API key's id"),
+        ],
+    },
+    Definition {
         name: "ModelDeploymentReplicas",
         fields: &[
             field("replicas", List("ModelReplica"), ""),
