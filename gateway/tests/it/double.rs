@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    future::pending,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -59,6 +60,14 @@ pub(crate) enum Act {
     RefuseAndEnd,
     /// Refuses because it is busy, and its process is said to be dead; its socket stays open.
     RefuseAndDie,
+    /// Accepts, and then refuses what it has accepted.
+    RefuseAccepted,
+    /// Refuses a call of another number.
+    RefuseOther,
+    /// Reads the call and says nothing; accepts and echoes once it is let go.
+    Late(Arc<Notify>),
+    /// Accepts, and its process is said to be dead before anybody reads it.
+    AcceptAndDie,
     /// Echoes with the word that others wait, and says that it is this gateway's turn once it is let go.
     EchoQueued(Arc<Notify>),
     /// Says that it is this gateway's turn before it accepts, and again after its answer.
@@ -116,6 +125,8 @@ pub(crate) struct GreetAs {
     pub(crate) protocol_min: Option<u16>,
     /// Greets, and then reads no more than the first byte of a call.
     pub(crate) is_deaf: bool,
+    /// Ends the connection after that byte.
+    pub(crate) hangs_up: bool,
 }
 
 impl Double {
@@ -175,6 +186,11 @@ impl Double {
 
     pub(crate) fn say_dead(&self, slot: u16, replica: &str) {
         self.say(report(SlotIndex(slot), SlotState::Dead, Some(ReplicaId::new(replica))));
+    }
+
+    /// The supervisor has begun to end a replica, which is not dead yet.
+    pub(crate) fn say_ending(&self, slot: u16, replica: &str) {
+        self.say(report(SlotIndex(slot), SlotState::Starting, Some(ReplicaId::new(replica))));
     }
 
     pub(crate) fn say_failed(&self, reason: &str) {
@@ -320,7 +336,10 @@ async fn serve_connection(state: Arc<State>, slot: SlotIndex, mut stream: UnixSt
         if stream.read_u8().await.is_ok() {
             state.note(&state.half_read, hello.replica.clone());
         }
-        std::future::pending::<()>().await;
+        if greeting.hangs_up {
+            return;
+        }
+        pending::<()>().await;
     }
     let mut role = Role::Calls;
     let mut connection = Connection { state: &state, hello, stream, version: 0 };
@@ -382,8 +401,13 @@ impl Connection<'_> {
                 self.die().await;
             }
             Act::EchoAmongGrants => self.grant().await?,
+            Act::RefuseOther => {
+                self.say(Frame::Refused(CallId(id.0 + 1), RefusalReason::Draining)).await?;
+                return pending().await;
+            }
+            Act::Late(ref go) => go.notified().await,
             Act::DropUnaccepted => return None,
-            Act::Silent => std::future::pending().await,
+            Act::Silent => pending().await,
             Act::DieUnaccepted => self.die().await,
             Act::Unaccepted => return self.say(Frame::Done(echo)).await,
             _ => {}
@@ -400,6 +424,8 @@ impl Connection<'_> {
                 go.notified().await;
                 self.say(Frame::Done(echo)).await
             }
+            Act::RefuseAccepted => self.say(Frame::Refused(id, RefusalReason::Busy)).await,
+            Act::AcceptAndDie => self.die().await,
             Act::EchoQueued(go) => {
                 self.say(Frame::Done(Done { is_queued: true, ..echo })).await?;
                 go.notified().await;
@@ -410,10 +436,10 @@ impl Connection<'_> {
                 self.grant().await
             }
             Act::DropAccepted => None,
-            Act::SilentAccepted => std::future::pending().await,
+            Act::SilentAccepted => pending().await,
             Act::WrongId => {
                 self.say(Frame::Done(Done { id: CallId(id.0 + 1), ..echo })).await?;
-                std::future::pending().await
+                pending().await
             }
             Act::TooLarge => self.stream.write_all(&[0xff; HEADER_BYTES]).await.ok(),
             Act::Leave => {
@@ -446,7 +472,7 @@ impl Connection<'_> {
         let dead = report(self.hello.slot, SlotState::Dead, Some(self.hello.replica.clone()));
         let _ = self.state.words.send(dead);
         loop {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
     }
 }

@@ -17,6 +17,7 @@ mod house;
 mod http;
 mod http2;
 mod observed;
+mod proof;
 mod proxies;
 mod publication;
 mod routes;
