@@ -175,6 +175,11 @@ impl Double {
         }
     }
 
+    /// What replicas do with the next call that has no act yet.
+    pub(crate) fn will(&self, act: Act) {
+        self.state.acts.lock().unwrap().push_back(act);
+    }
+
     pub(crate) fn greet_as(&self, greeting: GreetAs) {
         *self.state.greeting.lock().unwrap() = greeting;
     }

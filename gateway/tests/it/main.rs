@@ -13,6 +13,7 @@ mod faults;
 mod fleet;
 mod framing;
 mod gate;
+mod hang_ups;
 mod house;
 mod http;
 mod http2;
