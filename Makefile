@@ -1,4 +1,5 @@
-.PHONY: demo test build image bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs
+.PHONY: demo test build image bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs \
+	load-gateway load-runtime
 
 # Builds, serves, trains and deploys examples/iris, calls it, and keeps the server in the foreground.
 # DEMO_EXIT=1 ends after the answer. DEMO_LISTEN=ADDR:PORT chooses another address.
@@ -48,3 +49,9 @@ bench-compare: bench-programs
 bench-programs:
 	@deploy/setup.sh bench
 	cargo build --release --locked -p millgate -p millgate-replica-runtime -p millgate-bench --bins --examples
+
+# Load, faults and attacks against a real server, scenario after scenario, and one table of what was met: about half an
+# hour, and a quarter. OPTIONS="--duration 10s" for a look. One alone: target/release/millgate-loadtests SCENARIO
+load-gateway load-runtime: load-%: build
+	cargo build --release --locked -p millgate-replica-runtime --example json_side_by_side
+	target/release/millgate-loadtests $* $(OPTIONS)
