@@ -112,3 +112,29 @@ fn siblings_draw_different_random_numbers() {
     drawn.dedup();
     assert_eq!(drawn.len(), 4);
 }
+
+#[test]
+fn generators_of_numpy_and_torch_are_reseeded_in_each_fork_and_one_that_cannot_be_is_named() {
+    // Stands for the libraries: what counts is that their `seed()` is called, after the fork.
+    let code = "
+import sys, types
+seeded = []
+def fails():
+    raise RuntimeError('no entropy')
+torch, numpy_random = types.ModuleType('torch'), types.ModuleType('numpy.random')
+torch.seed = lambda: seeded.append('torch')
+numpy_random.seed = fails
+sys.modules.update({'torch': torch, 'numpy.random': numpy_random})
+def predict(args):
+    return seeded
+";
+    let template = Project::new(code).import();
+    for _ in 0..2 {
+        let replica = template.ready();
+        assert_eq!(replica.gateway().answer("0"), "[\"torch\"]");
+        replica.log.wait_for("millgate: numpy.random was not reseeded: RuntimeError: no entropy");
+    }
+    let replica = Project::new(code).spawn();
+    replica.expect_ready();
+    assert_eq!(replica.gateway().answer("0"), "[]");
+}

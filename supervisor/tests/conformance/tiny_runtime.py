@@ -19,7 +19,7 @@ BUSY = 0
 
 
 def is_broken(rule):
-    return BROKEN == rule
+    return rule == BROKEN
 
 
 class Ended(Exception):
@@ -39,7 +39,7 @@ def exactly(stream, count):
     raw = b""
     while len(raw) < count:
         more = stream.recv(min(count - len(raw), 1 << 20))
-        if not more or is_broken("pieces") and len(more) < count:
+        if not more or (is_broken("pieces") and len(more) < count):
             raise Ended
         raw += more
     return raw
@@ -54,7 +54,7 @@ def read(stream):
         raw = exactly(stream, payload)
         if kind in (JOIN, CALL, 7, 11):
             return kind, call, raw[:head], raw[head:]
-        if not flags & 1 and not is_broken("unknown-frame") or is_broken("newer-frames"):
+        if (not flags & 1 and not is_broken("unknown-frame")) or is_broken("newer-frames"):
             raise Ended
 
 
@@ -102,7 +102,7 @@ class Replica:
         try:
             stream.sendall(self.hello())
             kind, _, head, _ = read(stream)
-            if kind != JOIN or head[:2] != b"\1\0" and not is_broken("version"):
+            if kind != JOIN or (head[:2] != b"\1\0" and not is_broken("version")):
                 return
             while True:
                 kind, call, head, body = read(stream)
@@ -159,6 +159,9 @@ def main():
         sys.exit(1)
     outcome, example = replica.run(replica.spec["example_request"])
     example = example.decode()
+    if outcome != OK:
+        say(channel, "failed", step="example", message=example)
+        sys.exit(1)
     if MODE == "spawned-spare":
         say(channel, "warm", example_response=None if is_broken("spare") else example)
         message, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)

@@ -21,7 +21,7 @@ struct Case {
     start_mode: &'static str,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case {
         name: "numpy",
         script: "pip install -q numpy\n",
@@ -43,6 +43,14 @@ const CASES: [Case; 4] = [
         file: include_str!("with_lightgbm.py"),
         // Loading a booster runs a parallel region.
         start_mode: "spawn",
+    },
+    Case {
+        name: "xgboost",
+        // The one without CUDA: 6 MB in place of 130 and NVIDIA's libraries.
+        script: "pip install -q xgboost-cpu scikit-learn\npython fit.py\n",
+        fit: include_str!("fit_xgboost.py"),
+        file: include_str!("with_xgboost.py"),
+        start_mode: "fork",
     },
     Case {
         name: "scikit-learn-fitted-at-import",
