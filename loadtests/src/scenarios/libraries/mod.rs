@@ -18,15 +18,18 @@ struct Case {
     script: &'static str,
     fit: &'static str,
     file: &'static str,
+    /// What its deployment says of it.
+    wish: &'static str,
     start_mode: &'static str,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 7] = [
     Case {
         name: "numpy",
         script: "pip install -q numpy\n",
         fit: "",
         file: include_str!("with_numpy.py"),
+        wish: "auto",
         start_mode: "fork",
     },
     Case {
@@ -34,13 +37,31 @@ const CASES: [Case; 5] = [
         script: "pip install -q scikit-learn\npython fit.py\n",
         fit: include_str!("fit_sklearn.py"),
         file: include_str!("with_sklearn.py"),
+        wish: "auto",
         start_mode: "fork",
+    },
+    Case {
+        name: "numpy-spawned",
+        script: "pip install -q numpy\n",
+        fit: "",
+        file: include_str!("with_numpy.py"),
+        wish: "spawn",
+        start_mode: "spawn",
+    },
+    Case {
+        name: "scikit-learn-spawned",
+        script: "pip install -q scikit-learn\npython fit.py\n",
+        fit: include_str!("fit_sklearn.py"),
+        file: include_str!("with_sklearn.py"),
+        wish: "spawn",
+        start_mode: "spawn",
     },
     Case {
         name: "lightgbm",
         script: "pip install -q lightgbm scikit-learn\npython fit.py\n",
         fit: include_str!("fit_lightgbm.py"),
         file: include_str!("with_lightgbm.py"),
+        wish: "auto",
         // Loading a booster runs a parallel region.
         start_mode: "spawn",
     },
@@ -50,13 +71,16 @@ const CASES: [Case; 5] = [
         script: "pip install -q xgboost-cpu scikit-learn\npython fit.py\n",
         fit: include_str!("fit_xgboost.py"),
         file: include_str!("with_xgboost.py"),
-        start_mode: "fork",
+        wish: "auto",
+        // Loading a model runs a parallel region.
+        start_mode: "spawn",
     },
     Case {
         name: "scikit-learn-fitted-at-import",
         script: "pip install -q scikit-learn\n",
         fit: "",
         file: include_str!("with_sklearn_fitted.py"),
+        wish: "auto",
         start_mode: "spawn",
     },
 ];
@@ -69,7 +93,8 @@ pub(crate) async fn run(time: Duration) -> Figures {
     let server = Server::start_with("request_timeout_s = 10\n");
     for case in &CASES {
         let files = [("cdsw-build.sh", case.script), ("fit.py", case.fit), ("model.py", case.file)];
-        let model = server.deploy_files(case.name, &files, &OPTIONS);
+        let options = [&OPTIONS[..], &["--start", case.wish]].concat();
+        let model = server.deploy_files(case.name, &files, &options);
         let shown = server.show(case.name);
         let (mode, reason) = (text(&shown["start_mode"]), text(&shown["start_mode_reason"]));
         figures.must_be(format!("{}: start mode", case.name), mode, case.start_mode.to_owned());
