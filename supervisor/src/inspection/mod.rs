@@ -14,7 +14,7 @@ mod descriptors;
 mod sockets;
 mod threads;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use crate::{
     limits::{INSPECTION_LOOK_MS, INSPECTION_MS_MAX},
@@ -51,7 +51,34 @@ fn look(pid: ShownPid, given: &BTreeSet<u64>) -> Finding {
     match descriptors::hazard(pid, given) {
         Ok(None) => {}
         Ok(Some(text)) => return Finding::Hazard(text),
-        Err(error) => return Finding::Hazard(format!("its open files cannot be looked at: {error}")),
+        Err(error) => return Finding::Hazard(unseen("open files", &error)),
     }
     threads::look(pid)
+}
+
+/// What cannot be looked at, and what could be done about it.
+fn unseen(what: &str, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; hint: let the server have CAP_SYS_PTRACE, or insist on start mode `fork`"
+        }
+        _ => "",
+    };
+    format!("its {what} cannot be looked at: {error}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_look_is_told_what_it_takes() {
+        let denied = unseen("threads", &io::ErrorKind::PermissionDenied.into());
+        assert!(
+            denied.starts_with("its threads cannot be looked at: ") && denied.contains("CAP_SYS_PTRACE"),
+            "{denied}"
+        );
+        let gone = unseen("open files", &io::ErrorKind::NotFound.into());
+        assert!(!gone.contains("hint"), "{gone}");
+    }
 }

@@ -38,7 +38,7 @@ struct Mapping {
 pub(super) fn look(pid: ShownPid) -> Finding {
     match try_look(pid) {
         Ok(finding) => finding,
-        Err(error) => Finding::Hazard(format!("its threads cannot be looked at: {error}")),
+        Err(error) => Finding::Hazard(super::unseen("threads", &error)),
     }
 }
 
