@@ -5,14 +5,11 @@
 mod common;
 
 use std::{
-    collections::HashSet,
     fs,
-    io::{Read, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
 };
 
-use common::{Running, millgate, post, processes_of, until};
+use common::{Running, figure, millgate, post, processes_of, until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -86,35 +83,6 @@ fn start(role: &str, data: &Path) -> Running {
         command.args(["--admin-listen", "127.0.0.1:0"]);
     }
     Running::start(command)
-}
-
-/// A gateway's page of figures, which it serves at the other address that it listens on.
-fn figures(gateway: &Running) -> String {
-    let folder = format!("/proc/{}", gateway.pid());
-    let sockets: HashSet<String> = fs::read_dir(format!("{folder}/fd"))
-        .unwrap()
-        .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()?.to_str().map(str::to_owned))
-        .collect();
-    let listening = fs::read_to_string(format!("{folder}/net/tcp")).unwrap();
-    let port = listening
-        .lines()
-        .skip(1)
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|fields| fields[3] == "0A" && sockets.contains(&format!("socket:[{}]", fields[9])))
-        .map(|fields| u16::from_str_radix(fields[1].split_once(':').unwrap().1, 16).unwrap())
-        .find(|port| !gateway.url.contains(&format!(":{port}")))
-        .unwrap();
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    page
-}
-
-fn figure(gateway: &Running, name: &str) -> Option<String> {
-    let of_model = format!("{name}{{");
-    let page = figures(gateway);
-    page.lines().find(|line| line.starts_with(&of_model))?.rsplit_once(' ').map(|(_, value)| value.to_owned())
 }
 
 #[test]

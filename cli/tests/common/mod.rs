@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    collections::HashSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -91,6 +92,8 @@ impl Drop for Running {
 /// A server and the folders around it.
 pub(crate) struct Server {
     running: Option<Running>,
+    /// Of its environment, as it is started each time.
+    variables: Vec<(&'static str, &'static str)>,
     /// Holds data directory and projects.
     pub(crate) folder: TempDir,
 }
@@ -105,11 +108,16 @@ pub(crate) struct Answer {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    /// With these in its environment.
+    pub(crate) fn start_with(variables: Vec<(&'static str, &'static str)>) -> Self {
         // Short, so that the sockets' paths fit whatever TMPDIR is.
         let folder = tempfile::Builder::new().prefix("mg").tempdir_in("/tmp").unwrap();
         // Replicas run under uids of their own.
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let mut server = Self { running: None, folder };
+        let mut server = Self { running: None, variables, folder };
         server.running = Some(Running::start(server.serve_command()));
         server
     }
@@ -120,6 +128,7 @@ impl Server {
 
     fn serve_command(&self) -> Command {
         let mut command = millgate();
+        command.envs(self.variables.iter().copied());
         command.arg("serve").arg("--data-dir").arg(self.data_dir());
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command
@@ -233,6 +242,36 @@ pub(crate) fn post(url: &str, path: &str, api_key: Option<&str>, body: &str) -> 
         head: head.to_lowercase(),
         body: serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)),
     }
+}
+
+/// A gateway's page of figures, which it serves at the other address that it listens on.
+fn figures(gateway: &Running) -> String {
+    let folder = format!("/proc/{}", gateway.pid());
+    let sockets: HashSet<String> = fs::read_dir(format!("{folder}/fd"))
+        .unwrap()
+        .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()?.to_str().map(str::to_owned))
+        .collect();
+    let listening = fs::read_to_string(format!("{folder}/net/tcp")).unwrap();
+    let port = listening
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields[3] == "0A" && sockets.contains(&format!("socket:[{}]", fields[9])))
+        .map(|fields| u16::from_str_radix(fields[1].split_once(':').unwrap().1, 16).unwrap())
+        .find(|port| !gateway.url.contains(&format!(":{port}")))
+        .unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+/// A figure of the one model there is.
+pub(crate) fn figure(gateway: &Running, name: &str) -> Option<String> {
+    let of_model = format!("{name}{{");
+    let page = figures(gateway);
+    page.lines().find(|line| line.starts_with(&of_model))?.rsplit_once(' ').map(|(_, value)| value.to_owned())
 }
 
 /// Waits until `holds` gives something.
