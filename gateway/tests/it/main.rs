@@ -2,6 +2,7 @@
 //! other. The replicas here speak the contract's frames and misbehave on command; real ones are tested from `cli`.
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+mod act;
 mod admission;
 mod answers;
 mod callers;
