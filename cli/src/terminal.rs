@@ -2,6 +2,7 @@
 //! there is a terminal and `NO_COLOR` is not set.
 
 use std::{
+    borrow::Cow,
     io::{IsTerminal, Write},
     time::Instant,
 };
@@ -69,6 +70,18 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// What somebody's code has printed, for a terminal: a control character is shown as its escape, so that no line can
+/// take the place of another, or pretend to be one.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let is_harmless = |c: char| !c.is_control() || c == '\t';
+    if text.chars().all(is_harmless) {
+        return text.into();
+    }
+    text.chars()
+        .map(|c| if is_harmless(c) { c.to_string() } else { c.escape_default().to_string() })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +94,12 @@ mod tests {
         add-numbers  deployed
         iris         stopped
         ");
+    }
+
+    #[test]
+    fn control_characters_cannot_forge_a_line() {
+        assert_eq!(printable("a\tü 😀"), "a\tü 😀");
+        let forged = printable("x\r    stdout abcde all is well\u{1b}[2K\u{9b}1A\u{85}");
+        assert_eq!(forged, "x\\r    stdout abcde all is well\\u{1b}[2K\\u{9b}1A\\u{85}");
     }
 }

@@ -140,7 +140,7 @@ fn follow_build(client: &Client, build_path: &str, steps: &mut Steps) -> Result<
             steps.line(&step, &last);
         }
         now.clone_into(&mut step);
-        line.clone_into(&mut last);
+        last = terminal::printable(line).into_owned();
         true
     })?;
     let build = loop {

@@ -27,7 +27,8 @@ pub(crate) fn logs(global: &Global, args: &Logs) -> Result<(), Failure> {
         } else {
             let line: Value = serde_json::from_str(data).unwrap_or(Value::Null);
             let replica = text(&line["replica"]).rsplit('-').next().unwrap_or_default();
-            writeln!(out, "{:>10} {replica:<5} {}", text(&line["source"]), text(&line["text"]))
+            let printed = terminal::printable(text(&line["text"]));
+            writeln!(out, "{:>10} {replica:<5} {printed}", text(&line["source"]))
         };
         // The reader has closed the pipe: it has seen enough.
         printed.is_ok()
