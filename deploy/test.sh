@@ -34,8 +34,8 @@ check "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_do
 check "licences, bans, sources" cargo deny check bans licenses sources
 check "Prometheus configuration" promtool check config deploy/prometheus/prometheus.yml
 check "alert rules" promtool test rules deploy/prometheus/millgate.rules.test.yml
-check "Python style" .venv/bin/ruff check python-shim examples replica-runtime/src supervisor/tests
-check "Python format" .venv/bin/ruff format --check python-shim examples replica-runtime/src supervisor/tests
+check "Python style" .venv/bin/ruff check python-shim examples replica-runtime/src supervisor/tests bench
+check "Python format" .venv/bin/ruff format --check python-shim examples replica-runtime/src supervisor/tests bench
 check "Python types" .venv/bin/mypy --strict python-shim/src
 check "programs" cargo build --workspace --bins --locked
 count "Rust tests" ' [0-9]+ passed' ' [0-9]+ (failed|timed out)' cargo nextest run --workspace --locked
