@@ -22,7 +22,7 @@
 //! | --- | --- | --- |
 //! | caller → gateway | HTTP, JSON envelope | [`envelope`], [`refusal`] |
 //! | gateway ↔ replica, one Unix stream per slot | binary frames | [`frame`] |
-//! | gateway ↔ control API | JSON lines | [`publication`], [`route`] |
+//! | gateway ↔ control API | JSON lines, records | [`publication`], [`route`], [`tracked`] |
 //! | gateway, control API ↔ supervisor | JSON lines | [`supervision`] |
 //! | launcher → supervisor | one JSON file | [`spec`] |
 //! | supervisor ↔ template, replica | JSON datagrams, descriptors beside them | [`nursery`] |
@@ -40,3 +40,4 @@ pub mod refusal;
 pub mod route;
 pub mod spec;
 pub mod supervision;
+pub mod tracked;

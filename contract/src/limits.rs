@@ -15,6 +15,8 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const RESPONSE_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// Bytes of the JSON of all metrics tracked by one call.
 pub const TRACKED_METRICS_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one batch of tracked metrics on its way to the control API.
+pub const METRICS_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of an exception's text in an answer; longer texts are cut at a character.
 pub const EXCEPTION_TEXT_BYTES_MAX: usize = 2_048;
 /// Bytes of a request id.

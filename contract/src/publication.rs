@@ -1,8 +1,13 @@
-//! Gateway ↔ control API: how route snapshots are published. One Unix stream per gateway, checked by `SO_PEERCRED`.
+//! Gateway ↔ control API: how route snapshots are published and tracked metrics shipped. One Unix stream per gateway,
+//! checked by `SO_PEERCRED`.
 //!
-//! Each message is a JSON line; a [`ToGateway::Snapshot`] line is followed by exactly `bytes` bytes, a sealed
-//! [`crate::route::RouteSnapshot`]. A gateway acknowledges each generation it routes by, or says why it does not, so
-//! that the control API knows which gateways a change has reached.
+//! Each message is a JSON line. A [`ToGateway::Snapshot`] line is followed by exactly `bytes` bytes, a sealed
+//! [`crate::route::RouteSnapshot`], a [`FromGateway::Metrics`] line by `bytes` bytes of records ([`crate::tracked`]). A
+//! gateway acknowledges each generation it routes by, or says why it does not, so that the control API knows which
+//! gateways a change has reached.
+//!
+//! A line of a type that a side does not know is skipped. What is followed by bytes, or needs an answer, is only said to
+//! a side whose `Hello` says that it understands it: the other one may be a version older.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +30,9 @@ pub enum FromGateway {
         version: String,
         /// The generation it routes by, 0 without one.
         generation: u64,
+        /// It has a spool, and understands [`ToGateway::Flush`].
+        #[serde(default)]
+        ships_metrics: bool,
     },
     /// This generation is routed by from now on.
     Acknowledged {
@@ -45,6 +53,21 @@ pub enum FromGateway {
         /// How many of its slots.
         slots: u16,
     },
+    /// Tracked predictions follow this line, and no other batch until this one is kept.
+    Metrics {
+        /// Which batch of this connection.
+        batch: u64,
+        /// How many bytes follow, at most [`crate::limits::METRICS_BATCH_BYTES_MAX`].
+        bytes: usize,
+    },
+    /// All that was on the spool when [`ToGateway::Flush`] came is kept.
+    Flushed {
+        /// Which.
+        flush: u64,
+    },
+    /// Something a newer version says: skipped.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Control API to gateway.
@@ -57,6 +80,9 @@ pub enum ToGateway {
         protocol: u16,
         /// The program's version.
         version: String,
+        /// It understands [`FromGateway::Metrics`].
+        #[serde(default)]
+        takes_metrics: bool,
     },
     /// A snapshot follows this line.
     Snapshot {
@@ -65,6 +91,19 @@ pub enum ToGateway {
         /// How many bytes follow, at most [`crate::limits::ROUTE_SNAPSHOT_BYTES_MAX`].
         bytes: usize,
     },
+    /// A batch of metrics is kept and need not be shipped again.
+    Kept {
+        /// Which.
+        batch: u64,
+    },
+    /// Somebody reads metrics: ship now what is on the spool.
+    Flush {
+        /// Its number, for [`FromGateway::Flushed`].
+        flush: u64,
+    },
+    /// Something a newer version says: skipped.
+    #[serde(other)]
+    Unknown,
 }
 
 #[cfg(test)]
@@ -80,14 +119,19 @@ mod tests {
                 gateway: "gw".into(),
                 version: "0.1.0".into(),
                 generation: 0,
+                ships_metrics: true,
             },
             FromGateway::Acknowledged { generation: 12 },
             FromGateway::Rejected { generation: Some(13), reason: "checksum".into() },
             FromGateway::Connected { deployment: DeploymentId::new("d"), slots: 3 },
+            FromGateway::Metrics { batch: 1, bytes: 300 },
+            FromGateway::Flushed { flush: 7 },
         ];
         let to = [
-            ToGateway::Hello { protocol: PUBLICATION_PROTOCOL, version: "0.1.0".into() },
+            ToGateway::Hello { protocol: PUBLICATION_PROTOCOL, version: "0.1.0".into(), takes_metrics: true },
             ToGateway::Snapshot { generation: 12, bytes: 1_000 },
+            ToGateway::Kept { batch: 1 },
+            ToGateway::Flush { flush: 7 },
         ];
         let mut lines = String::new();
         for message in &from {
@@ -101,5 +145,18 @@ mod tests {
             lines.push_str(std::str::from_utf8(&bytes).unwrap());
         }
         insta::assert_snapshot!(lines);
+    }
+
+    #[test]
+    fn a_line_of_the_version_before_is_understood_and_one_of_the_next_is_skipped() {
+        let hello = br#"{"type":"hello","protocol":1,"gateway":"gw","version":"0.1.0","generation":3}"#;
+        let heard = line::decode::<FromGateway>(hello).unwrap();
+        assert!(matches!(heard, FromGateway::Hello { generation: 3, ships_metrics: false, .. }));
+        let hello = br#"{"type":"hello","protocol":1,"version":"0.1.0"}"#;
+        let heard = line::decode::<ToGateway>(hello).unwrap();
+        assert!(matches!(heard, ToGateway::Hello { takes_metrics: false, .. }));
+        let newer = br#"{"type":"weather","degrees":[21]}"#;
+        assert_eq!(line::decode::<FromGateway>(newer).unwrap(), FromGateway::Unknown);
+        assert_eq!(line::decode::<ToGateway>(newer).unwrap(), ToGateway::Unknown);
     }
 }
