@@ -1,12 +1,12 @@
 //! What an operator may set about a gateway. Read once by whoever starts it; nothing here changes afterwards.
 
-use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use millgate_contract::{ids::ModelId, limits, rate::Rate};
 
 use crate::{
-    call_log::CallLogConfig, caller_address::Proxies, gate::BodyLimits, openid::OpenIdConfig,
-    sink::MetricsSink, tls::Tls,
+    call_log::CallLogConfig, caller_address::Proxies, gate::BodyLimits, openid::OpenIdConfig, spool::Spool,
+    tls::Tls,
 };
 
 const FAILED_AUTHENTICATION_RATE: Rate = rate(100, 60);
@@ -90,8 +90,8 @@ pub struct GatewayConfig {
     pub call_log: Option<CallLogConfig>,
     /// API keys whose calls are counted one by one on the page of figures; the calls of the others are counted together.
     pub key_series_max: usize,
-    /// Where tracked metrics go before the caller is answered; without one they are dropped.
-    pub metrics_sink: Option<Arc<dyn MetricsSink>>,
+    /// Where tracked metrics are before the caller is answered; without one they are dropped.
+    pub spool: Option<Spool>,
 }
 
 /// Which other origins may call models from a page.
@@ -151,7 +151,7 @@ impl Default for GatewayConfig {
             verdicts_max: 10_000,
             call_log: None,
             key_series_max: 100,
-            metrics_sink: None,
+            spool: None,
         }
     }
 }

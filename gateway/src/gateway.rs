@@ -79,7 +79,10 @@ impl Gateway {
     /// Outside a tokio runtime: connections to replicas are tasks.
     pub fn new(config: GatewayConfig) -> Self {
         let runtime = Handle::current();
-        let metrics = Metrics::new(config.key_series_max);
+        let mut metrics = Metrics::new(config.key_series_max);
+        if let Some(spool) = &config.spool {
+            metrics.register_spool(spool.metrics());
+        }
         let inner = Arc::new(Inner {
             call_log: config.call_log.clone().and_then(|of| open_call_log(of, &metrics)),
             metrics,

@@ -95,8 +95,19 @@ pub(crate) struct Metrics {
     pub(crate) generation: Gauge<u64, AtomicU64>,
     pub(crate) snapshots_rejected: Counter,
     pub(crate) control_connected: Gauge,
-    pub(crate) predictions_unkept: Counter,
     pub(crate) call_events_lost: Counter,
+}
+
+/// The figures of a spool, which is there before the gateway.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SpoolMetrics {
+    pub(crate) bytes: Gauge<u64, AtomicU64>,
+    pub(crate) bytes_max: Gauge<u64, AtomicU64>,
+    pub(crate) is_failing: Gauge<u64, AtomicU64>,
+    pub(crate) refused_calls: Counter,
+    pub(crate) failed_calls: Counter,
+    pub(crate) shipped_bytes: Counter,
+    pub(crate) unreadable_bytes: Counter,
 }
 
 impl Metrics {
@@ -121,7 +132,6 @@ impl Metrics {
             generation: Gauge::default(),
             snapshots_rejected: Counter::default(),
             control_connected: Gauge::default(),
-            predictions_unkept: Counter::default(),
             call_events_lost: Counter::default(),
         };
         metrics.register();
@@ -147,11 +157,25 @@ impl Metrics {
         r.register("route_snapshots_rejected", rejected, self.snapshots_rejected.clone());
         let connected = "1 while the control API is connected";
         r.register("control_connected", connected, self.control_connected.clone());
-        let unkept = "Predictions whose tracked metrics could not be kept";
-        r.register("predictions_unkept", unkept, self.predictions_unkept.clone());
         let lost = "Events of calls that could not be kept";
         r.register("call_events_lost", lost, self.call_events_lost.clone());
         self.process.register_collector(Box::new(Process));
+    }
+
+    /// Puts the figures of a spool on the page.
+    pub(crate) fn register_spool(&mut self, spool: &SpoolMetrics) {
+        let r = self.own.sub_registry_with_prefix("spool");
+        r.register("bytes", "Bytes of tracked metrics on the spool", spool.bytes.clone());
+        r.register("bytes_max", "Bytes that the spool may hold", spool.bytes_max.clone());
+        r.register("failing", "1 while the spool cannot be written to", spool.is_failing.clone());
+        let refused = "Calls refused because the spool had no room";
+        r.register("refused_calls", refused, spool.refused_calls.clone());
+        let failed = "Calls that ran and whose metrics could not be written";
+        r.register("failed_calls", failed, spool.failed_calls.clone());
+        let shipped = "Bytes of tracked metrics that the control API has kept";
+        r.register("shipped_bytes", shipped, spool.shipped_bytes.clone());
+        let unreadable = "Bytes found on the spool that are no record";
+        r.register("unreadable_bytes", unreadable, spool.unreadable_bytes.clone());
     }
 
     /// The figures of a route.

@@ -1,20 +1,37 @@
 //! From a replica's `Done` to what the caller reads: the value in its envelope, or the refusal that it means. CRN, UUID
 //! and times are the gateway's; the replica gives values only.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use millgate_contract::{
     envelope::{self, Prediction},
     frame::{Done, Outcome},
     limits::EXCEPTION_TEXT_BYTES_MAX,
     refusal::Refusal,
+    tracked::TrackedPrediction,
 };
 
-use crate::{dispatch::Ran, gateway::Inner, routes::Route, sink::TrackedPrediction};
+use crate::{dispatch::Ran, gateway::Inner, routes::Route, spool::Allowance};
+
+/// Room for what the call may track, before it is sent.
+pub(crate) fn set_aside(inner: &Inner, route: &Route) -> Result<Option<Allowance>, Refusal> {
+    let Some(spool) = &inner.config.spool else { return Ok(None) };
+    spool.set_aside(&route.tracking).map_err(|_| {
+        Refusal::Unavailable("what this model tracks cannot be kept just now; try again later".into())
+    })
+}
 
 /// The body of a `200`, or the refusal that this end of a call means.
-pub(crate) fn answer(inner: &Inner, route: &Route, ran: &Ran, done: &Done) -> Result<Vec<u8>, Refusal> {
+pub(crate) async fn answer(
+    inner: &Inner,
+    route: &Route,
+    ran: &Ran,
+    done: &Done,
+    allowance: Option<Allowance>,
+) -> Result<Vec<u8>, Refusal> {
+    if route.is_of(&ran.shared.route().deployment) {
+        route.tracking.learn(done.collects_metrics);
+    }
     match done.outcome {
         Outcome::Ok if done.collects_metrics => {
             let uuid = uuid::Uuid::new_v4().to_string();
@@ -24,7 +41,7 @@ pub(crate) fn answer(inner: &Inner, route: &Route, ran: &Ran, done: &Done) -> Re
                 &ran.replica,
                 Some(Prediction { deployment_crn, uuid: &uuid }),
             );
-            keep(inner, route, ran, uuid, done.metrics.clone());
+            keep(inner, route, ran, (uuid, done), allowance).await?;
             Ok(body)
         }
         Outcome::Ok => Ok(envelope::success(&done.value, &ran.replica, None)),
@@ -36,24 +53,26 @@ pub(crate) fn answer(inner: &Inner, route: &Route, ran: &Ran, done: &Done) -> Re
     }
 }
 
-fn keep(inner: &Inner, route: &Route, ran: &Ran, uuid: String, metrics: Bytes) {
-    let Some(sink) = &inner.config.metrics_sink else { return };
-    let end_ms = unix_ms();
-    let target = ran.shared.route();
-    let kept = sink.append(TrackedPrediction {
+/// Puts what was tracked on the spool. A prediction that is not there is not answered: its UUID would name nothing.
+async fn keep(
+    inner: &Inner,
+    route: &Route,
+    ran: &Ran,
+    (uuid, done): (String, &Done),
+    allowance: Option<Allowance>,
+) -> Result<(), Refusal> {
+    let Some(spool) = &inner.config.spool else { return Ok(()) };
+    let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let prediction = TrackedPrediction {
         uuid,
         model: route.spec.model.clone(),
-        deployment: target.deployment.clone(),
-        deployment_crn: target.crn.clone(),
+        deployment: ran.shared.route().deployment.clone(),
         replica: ran.replica.clone(),
-        start_ms: end_ms.saturating_sub(u64::try_from(ran.took.as_millis()).unwrap_or(u64::MAX)),
-        end_ms,
-        metrics,
-    });
-    if let Err(error) = kept {
-        inner.metrics.predictions_unkept.inc();
-        tracing::error!(%error, model = %route.spec.model, "tracked metrics could not be kept");
-    }
+        start_ms: nearest_ms(end.saturating_sub(ran.took)),
+        end_ms: nearest_ms(end),
+        metrics: done.metrics.clone(),
+    };
+    spool.keep(&prediction, allowance).await.map_err(|_| Refusal::Internal)
 }
 
 /// Text of the replica's, which is anything: cut at a character, what is not UTF-8 replaced.
@@ -63,8 +82,7 @@ fn text(raw: &[u8]) -> String {
     text
 }
 
-/// Unix time in milliseconds.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// Unix time in milliseconds, rounded to the nearest.
+fn nearest_ms(time: Duration) -> u64 {
+    u64::try_from((time.as_micros() + 500) / 1_000).unwrap_or(u64::MAX)
 }

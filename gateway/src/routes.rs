@@ -29,6 +29,7 @@ use crate::{
         deployment::{Deployment, Founding},
         link::Link,
     },
+    tracking::Tracking,
 };
 
 /// Why a snapshot is not routed by. The old one stays.
@@ -88,6 +89,8 @@ pub(crate) struct Route {
     pub(crate) names: Arc<Names>,
     /// How often it may be called.
     pub(crate) rate: Option<Arc<Limiter>>,
+    /// Whether its deployment's calls track metrics.
+    pub(crate) tracking: Arc<Tracking>,
     callers: Arc<HashSet<Username>>,
 }
 
@@ -144,6 +147,11 @@ impl Route {
             }
             _ => None,
         }
+    }
+
+    /// Whether this deployment is the one its calls go to.
+    pub(crate) fn is_of(&self, deployment: &DeploymentId) -> bool {
+        self.deployment_id() == Some(deployment)
     }
 
     fn deployment_id(&self) -> Option<&DeploymentId> {
@@ -240,7 +248,12 @@ impl Builder<'_> {
         let metrics = self.metrics.of(&spec);
         let rate = self.rate(&spec, old);
         let names = Names::of(&spec);
-        Arc::new(Route { spec, line, deployment, metrics, names, rate, callers })
+        let known = old.filter(|old| match &spec.target {
+            Target::Deployment(target) => old.is_of(&target.deployment),
+            Target::Unavailable(_) => false,
+        });
+        let tracking = known.map_or_else(Arc::default, |old| Arc::clone(&old.tracking));
+        Arc::new(Route { spec, line, deployment, metrics, names, rate, tracking, callers })
     }
 
     /// A model's own rate or the gateway's, and what of it is used already.

@@ -56,6 +56,7 @@ async fn call(
     if let Some(refusal) = route.unavailable() {
         return Err(refusal);
     }
+    let allowance = prediction::set_aside(inner, &route)?;
     let order = Order {
         request_id: id,
         traceparent: record.traceparent,
@@ -74,7 +75,7 @@ async fn call(
     let done = found.end?;
     record.timings = Some(done.timings);
     let ran = found.ran.ok_or(Refusal::Internal)?;
-    prediction::answer(inner, &route, &ran, &done)
+    prediction::answer(inner, &route, &ran, &done, allowance).await
 }
 
 /// Which model is called, with what. The order of the refusals is the contract's: body, access key, API key.

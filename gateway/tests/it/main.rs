@@ -25,4 +25,5 @@ mod publication;
 mod routes;
 mod simulation;
 mod tls;
+mod tracked;
 mod turns;

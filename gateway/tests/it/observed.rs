@@ -5,13 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use millgate_contract::{
     frame::Outcome,
     ids::KeyId,
     route::{RevokedKey, RouteSnapshot},
 };
-use millgate_gateway::{CallFilter, CallLogConfig, GatewayConfig, MetricsSink, TrackedPrediction};
+use millgate_gateway::{CallFilter, CallLogConfig, GatewayConfig};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -227,39 +226,4 @@ async fn a_caller_that_hangs_up_has_its_event_too_and_a_gateway_without_a_folder
 
     let bare = House::open(GatewayConfig::default()).await;
     assert_eq!(bare.admin("/calls").await.status, 404);
-}
-
-/// Keeps rows until it is told to fail.
-#[derive(Default)]
-struct Kept(Mutex<Vec<TrackedPrediction>>);
-
-impl MetricsSink for Kept {
-    fn append(&self, prediction: TrackedPrediction) -> std::io::Result<()> {
-        let mut kept = self.0.lock().unwrap();
-        if !kept.is_empty() {
-            return Err(std::io::ErrorKind::StorageFull.into());
-        }
-        kept.push(prediction);
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn tracked_metrics_are_kept_before_the_caller_is_answered() {
-    let kept = Arc::new(Kept::default());
-    let config = GatewayConfig { metrics_sink: Some(kept.clone()), ..GatewayConfig::default() };
-    let predict = Act::Predict { value: "2", metrics: r#"{"n":1}"# };
-    let (house, _double) = House::with_config(config, 1, vec![predict.clone(), predict]).await;
-    let body: serde_json::Value = serde_json::from_str(&house.call("1").await.body).unwrap();
-    {
-        let kept = kept.0.lock().unwrap();
-        let row = &kept[0];
-        assert_eq!(body["response"]["uuid"], row.uuid.as_str());
-        assert_eq!(body["response"]["model_deployment_crn"], row.deployment_crn.as_str());
-        assert_eq!(row.metrics, Bytes::from_static(br#"{"n":1}"#));
-        assert!(row.start_ms <= row.end_ms);
-    }
-    // A sink that fails costs the row, not the answer.
-    assert_eq!(house.call("2").await.status, 200);
-    assert_eq!(house.figure("millgate_predictions_unkept_total").await.as_deref(), Some("1"));
 }

@@ -36,7 +36,8 @@ impl Publisher {
     async fn accept(listener: &UnixListener) -> Self {
         let (reader, writer) = listener.accept().await.unwrap().0.into_split();
         let mut publisher = Self { lines: BufReader::new(reader).lines(), writer };
-        let hello = ToGateway::Hello { protocol: PUBLICATION_PROTOCOL, version: "0".into() };
+        let hello =
+            ToGateway::Hello { protocol: PUBLICATION_PROTOCOL, version: "0".into(), takes_metrics: false };
         publisher.writer.write_all(&line::encode(&hello)).await.unwrap();
         publisher
     }

@@ -1,0 +1,123 @@
+//! The thread that writes. It takes what is in the queue, appends it in one write, and tells those who wait.
+//!
+//! After a write that failed it looks every second whether the folder can be written to; until then no call is given
+//! room, so that only calls that were on their way are hit.
+
+use std::{fs, io, time::Duration};
+
+use super::{
+    NotKept, Shared, SpoolConfig,
+    folder::{Folder, segments},
+    queue::Pending,
+    segment::{AppendError, Mark, Segment},
+};
+
+/// The pause before a folder is tried again that could not be written to.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// What must fit on the disk again before calls are given room.
+const PROBE_BYTES: usize = 1024 * 1024;
+const PROBE_FILE: &str = "probe";
+
+/// See the module.
+pub(super) struct Writer {
+    /// None before the first record and after a segment was given up.
+    segment: Option<Segment>,
+    next_number: u64,
+}
+
+impl Writer {
+    /// Goes on where a folder ends. Also says how many bytes are in it.
+    pub(super) fn resume(folder: &Folder, config: &SpoolConfig) -> io::Result<(Self, u64)> {
+        let numbers = segments(folder.path())?;
+        let mut held_bytes = 0;
+        for number in &numbers {
+            held_bytes += fs::metadata(super::folder::segment_file(folder.path(), *number))?.len();
+        }
+        let Some(last) = numbers.last() else { return Ok((Self { segment: None, next_number: 1 }, 0)) };
+        let (segment, cut) = Segment::resume(folder.path(), *last)?;
+        if cut > 0 {
+            tracing::warn!(bytes = cut, "the spool ended within a record, which is cut off");
+        }
+        let has_room = segment.end().bytes < config.segment_bytes_max;
+        let writer = Self { segment: has_room.then_some(segment), next_number: last + 1 };
+        Ok((writer, held_bytes - cut))
+    }
+
+    /// Where the next record goes.
+    pub(super) fn end(&self) -> Mark {
+        let fresh = Mark { segment: self.next_number, bytes: 0 };
+        self.segment.as_ref().map_or(fresh, Segment::end)
+    }
+
+    /// Writes until the queue is closed.
+    pub(super) fn run(mut self, shared: &Shared) {
+        let mut records = Vec::new();
+        loop {
+            let patience = shared.queue.is_failing().then_some(PROBE_PAUSE);
+            let Some(batch) = shared.queue.take(patience) else { return };
+            if batch.is_empty() {
+                if probe(&shared.folder).is_ok() {
+                    tracing::info!("the spool can be written to again");
+                    set_failing(shared, false);
+                }
+                continue;
+            }
+            records.clear();
+            for pending in &batch {
+                records.extend_from_slice(&pending.record);
+            }
+            match self.append(shared, &records) {
+                Ok(()) => {
+                    shared.queue.set_written(self.end());
+                    keep(batch);
+                }
+                Err(error) => {
+                    tracing::error!(%error, calls = batch.len(), "tracked metrics could not be written");
+                    shared.metrics.failed_calls.inc_by(batch.len() as u64);
+                    set_failing(shared, true);
+                    for pending in batch {
+                        let _ = pending.kept.send(Err(NotKept));
+                    }
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, shared: &Shared, records: &[u8]) -> io::Result<()> {
+        let bytes_max = shared.config.segment_bytes_max;
+        let is_full = |s: &Segment| s.end().bytes > 0 && s.end().bytes + records.len() as u64 > bytes_max;
+        if self.segment.as_ref().is_none_or(is_full) {
+            let segment = Segment::create(shared.folder.path(), self.next_number)?;
+            self.next_number += 1;
+            self.segment = Some(segment);
+        }
+        let segment = self.segment.as_mut().expect("one was just made");
+        segment.append(records, shared.config.sync).map_err(|AppendError { source, is_lost }| {
+            if is_lost {
+                self.segment = None;
+            }
+            source
+        })
+    }
+}
+
+fn keep(batch: Vec<Pending>) {
+    for pending in batch {
+        pending.allowance.spend(pending.record.len() as u64);
+        // A caller that has gone has its row all the same.
+        let _ = pending.kept.send(Ok(()));
+    }
+}
+
+fn set_failing(shared: &Shared, is_failing: bool) {
+    shared.queue.set_failing(is_failing);
+    shared.metrics.is_failing.set(u64::from(is_failing));
+}
+
+/// Whether as much can be written as the next calls may bring.
+fn probe(folder: &Folder) -> io::Result<()> {
+    let path = folder.path().join(PROBE_FILE);
+    let written = fs::write(&path, vec![0; PROBE_BYTES]);
+    let removed = fs::remove_file(&path);
+    written.and(removed)
+}
