@@ -50,6 +50,8 @@ pub struct ControlConfig {
     pub gateway_wait_ms: u64,
     /// Where events of calls are found; without it there are none to show.
     pub call_events: Option<Arc<dyn CallEvents>>,
+    /// Days for which single predictions can be read.
+    pub metrics_retention_days: u32,
     /// Variables that build scripts get from this host: proxies, package index, certificates.
     pub build_environment: BTreeMap<String, String>,
 }
@@ -78,6 +80,7 @@ impl ControlConfig {
             stop_grace_ms: 10_000,
             gateway_wait_ms: 3_000,
             call_events: None,
+            metrics_retention_days: 14,
             build_environment: BTreeMap::new(),
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     http,
     keys::Custody,
     launch::{Launcher, LocalLauncher},
+    metrics,
     moment::now_s,
     names, operations, publish,
     publish::Publisher,
@@ -139,6 +140,8 @@ impl ControlApi {
         parts.spawn(async move { builder::run(app.clone(), &app.wake_builder).await });
         let app = self.app.clone();
         parts.spawn(async move { Reconciler::new(app.clone()).run(&app.wake).await });
+        let app = self.app.clone();
+        parts.spawn(async move { metrics::sweep(&app).await });
         let at_shutdown = tokio::select! {
             at_shutdown = shutdown => at_shutdown,
             ended = parts.join_next() => {

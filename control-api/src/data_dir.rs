@@ -228,7 +228,7 @@ fn check_version(root: &Path) -> Result<(), OpenError> {
             // A gateway of the same server may have come first with its own files.
             let is_foreign = entries.any(|entry| {
                 entry.is_ok_and(|e| {
-                    !["lock", "routes.sealed", "lost+found"]
+                    !["lock", "routes.sealed", "spool", "lost+found"]
                         .contains(&e.file_name().to_string_lossy().as_ref())
                 })
             });

@@ -16,6 +16,7 @@ mod follow;
 mod guard;
 mod keys;
 mod latest;
+mod metrics;
 mod models;
 mod old;
 pub(crate) mod operation;

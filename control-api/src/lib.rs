@@ -8,7 +8,8 @@
 //! | `call_events` | events of calls, from where gateways keep them |
 //! | `reconcile` | makes what is wished true, one repeatable step after another |
 //! | `launch` | supervisors as processes of this host, behind a trait |
-//! | `publish` | route snapshots for gateways |
+//! | `publish` | route snapshots for gateways, and the metrics they ship |
+//! | `metrics` | tracked metrics into the store, and the end of old ones |
 //! | `template` | the files a new project may begin with |
 //! | `keys` | API keys, access keys, and the files their secrets are in |
 //! | `data_dir` | the folder everything is in |
@@ -26,6 +27,7 @@ mod http;
 mod keys;
 mod launch;
 mod lines;
+mod metrics;
 mod moment;
 mod names;
 mod operations;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
 /// What to do with a line over the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub(crate) struct Lines<R> {
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(crate) fn new(reader: R, bytes_max: usize, overlong: Overlong) -> Self {
         Self { reader: BufReader::new(reader), line: Vec::new(), bytes_max, overlong }
+    }
+
+    /// Exactly `bytes` bytes that follow the last line. Not to be dropped before it resolves.
+    pub(crate) async fn bytes(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut read = Vec::new();
+        (&mut self.reader).take(bytes as u64).read_to_end(&mut read).await?;
+        if read.len() < bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(read)
     }
 
     /// The next line without its end; `None` when the stream has ended. A last line without an end counts.
@@ -54,6 +64,15 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn bytes_behind_a_line_are_given_as_they_are() {
+        let mut lines = Lines::new(&b"line\nab\ncd\nrest"[..], 10, Overlong::Refuse);
+        assert_eq!(lines.next().await.unwrap().unwrap(), b"line");
+        assert_eq!(lines.bytes(5).await.unwrap(), b"ab\ncd");
+        assert_eq!(lines.next().await.unwrap().unwrap(), b"");
+        assert!(lines.bytes(5).await.is_err());
+    }
 
     #[tokio::test]
     async fn lines_are_cut_or_refused_at_the_bound() {

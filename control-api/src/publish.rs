@@ -1,7 +1,8 @@
-//! Publishes route snapshots to gateways. A snapshot is made from the store whenever it may have changed and gets a
+//! Publishes route snapshots to gateways, and takes the metrics they ship. A snapshot is made from the store whenever it may have changed and gets a
 //! new generation only when it has; each connected gateway says which one it routes by, so that we know when no
 //! gateway sends calls to a deployment any more. Refuses peers of another user.
 
+mod outbox;
 mod snapshot;
 
 use std::{
@@ -22,7 +23,7 @@ use millgate_contract::{
 use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
-    sync::{Mutex as AsyncMutex, watch},
+    sync::{Mutex as AsyncMutex, mpsc, watch},
     task::JoinSet,
 };
 
@@ -30,11 +31,15 @@ use crate::{
     app::App,
     fault::{Fault, Outcome},
     lines::{Lines, Overlong},
+    metrics,
     reconcile::decide::Reach,
 };
+use outbox::Outbox;
 
 /// A gateway that does not take a snapshot in this time is disconnected; it comes back and takes the newest.
 const WRITE_WAIT: Duration = Duration::from_secs(10);
+/// A gateway that does not send in this time the batch it has announced is disconnected.
+const READ_WAIT: Duration = Duration::from_secs(10);
 /// A gateway that routes by a snapshot and has not said in this time that it is connected to a deployment is
 /// believed to be: it may have said so to the control API before this one.
 const CONNECTED_WAIT: Duration = Duration::from_secs(10);
@@ -54,6 +59,8 @@ pub(crate) struct Publisher {
     known: Mutex<Known>,
     began: Instant,
     gateway_wait: Duration,
+    /// Told when a gateway has said who it is.
+    gateways_changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -73,6 +80,8 @@ struct RouteSince {
 
 #[derive(Default)]
 struct Gateway {
+    name: String,
+    outbox: Outbox,
     acknowledged: u64,
     connected: HashSet<DeploymentId>,
 }
@@ -87,6 +96,7 @@ impl Publisher {
             known: Mutex::default(),
             began: Instant::now(),
             gateway_wait,
+            gateways_changed: watch::Sender::new(()),
         }
     }
 
@@ -196,21 +206,40 @@ impl Publisher {
         let hello = ToGateway::Hello {
             protocol: PUBLICATION_PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            takes_metrics: true,
         };
         write.write_all(&line::encode(&hello)).await?;
         let mut latest = self.latest.subscribe();
         latest.mark_changed();
+        let (words, mut wanted) = mpsc::channel(outbox::WORDS_MAX);
+        // One batch at a time; dropped with the connection, and then shipped again.
+        let mut keeping = JoinSet::new();
         loop {
             tokio::select! {
-                said = lines.next() => match said? {
-                    Some(said) => {
-                        let message = line::decode(&said)
-                            .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))?;
-                        self.heard(connection, message);
-                        app.wake.notify_one();
+                said = lines.next() => {
+                    let Some(said) = said? else { return Ok(()) };
+                    let message = line::decode(&said).map_err(invalid)?;
+                    if let FromGateway::Metrics { batch, bytes } = message {
+                        if bytes > limits::METRICS_BATCH_BYTES_MAX || !keeping.is_empty() {
+                            return Err(invalid("a batch over its bound, or before the last one was kept"));
+                        }
+                        let records = tokio::time::timeout(READ_WAIT, lines.bytes(bytes)).await??;
+                        let app = app.clone();
+                        keeping.spawn(async move {
+                            metrics::keep(&app, records.into()).await;
+                            batch
+                        });
+                        continue;
                     }
-                    None => return Ok(()),
-                },
+                    self.heard(connection, message, &words);
+                    app.wake.notify_one();
+                }
+                Some(kept) = keeping.join_next() => {
+                    // A panic's words are in the log; the gateway ships the batch to the next connection.
+                    let kept = ToGateway::Kept { batch: kept.map_err(std::io::Error::other)? };
+                    say(&mut write, &kept).await?;
+                }
+                Some(word) = wanted.recv() => say(&mut write, &word).await?,
                 changed = latest.changed(), if self.has_said_hello(connection) => {
                     if changed.is_err() {
                         return Ok(());
@@ -228,13 +257,17 @@ impl Publisher {
         self.known().gateways.contains_key(&connection)
     }
 
-    fn heard(&self, connection: u64, message: FromGateway) {
+    fn heard(&self, connection: u64, message: FromGateway, words: &mpsc::Sender<ToGateway>) {
         let mut known = self.known();
         match message {
-            FromGateway::Hello { gateway, version, generation, .. } => {
+            FromGateway::Hello { gateway, version, generation, ships_metrics, .. } => {
                 tracing::info!(connection, gateway, version, generation, "a gateway has connected");
                 known.has_met_one = true;
-                known.gateways.insert(connection, Gateway { acknowledged: generation, ..Gateway::default() });
+                let outbox = Outbox::open(ships_metrics.then(|| words.clone()));
+                let gateway =
+                    Gateway { name: gateway, outbox, acknowledged: generation, connected: HashSet::new() };
+                known.gateways.insert(connection, gateway);
+                self.gateways_changed.send_replace(());
             }
             FromGateway::Acknowledged { generation } => {
                 if let Some(gateway) = known.gateways.get_mut(&connection) {
@@ -253,6 +286,13 @@ impl Publisher {
                     }
                 }
             }
+            FromGateway::Flushed { flush } => {
+                if let Some(gateway) = known.gateways.get_mut(&connection) {
+                    gateway.outbox.flushed(flush);
+                }
+            }
+            // A batch is read where its bytes are.
+            FromGateway::Metrics { .. } | FromGateway::Unknown => {}
         }
     }
 
@@ -280,6 +320,14 @@ pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, why)
+}
+
+async fn say(write: &mut (impl AsyncWriteExt + Unpin), message: &ToGateway) -> std::io::Result<()> {
+    tokio::time::timeout(WRITE_WAIT, write.write_all(&line::encode(message))).await?
 }
 
 async fn send(write: &mut (impl AsyncWriteExt + Unpin), edition: &Edition) -> std::io::Result<()> {

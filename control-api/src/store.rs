@@ -9,6 +9,7 @@ mod deployments;
 mod keys;
 mod latest;
 mod list;
+pub(crate) mod metrics;
 mod models;
 mod projects;
 mod routes;

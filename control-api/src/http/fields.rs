@@ -281,7 +281,7 @@ pub(crate) mod asked {
         static NAMES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
-    pub(super) fn note(prefix: &str, name: &str) {
+    pub(crate) fn note(prefix: &str, name: &str) {
         NAMES.with_borrow_mut(|names| names.push(format!("{prefix}{name}")));
     }
 

@@ -38,6 +38,22 @@ impl Params {
         pairs
     }
 
+    /// A parameter that is there and not empty.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// A number, rounded to the nearest whole one, within bounds.
+    pub(crate) fn number(&self, name: &str, min: f64, max: f64) -> Outcome<Option<i64>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match text.parse::<f64>() {
+            Ok(number) if (min..=max).contains(&number) => Ok(Some(number.round() as i64)),
+            _ => {
+                Err(Fault::Invalid(format!("`{name}` is {text:?}: it must be a number from {min} to {max}")))
+            }
+        }
+    }
+
     /// Page, filter and order.
     pub(crate) fn paging(&self) -> Outcome<Paging> {
         let page_size = match self.0.get("page_size").map(|text| text.trim()) {

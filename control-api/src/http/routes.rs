@@ -4,7 +4,8 @@
 use axum::http::Method;
 
 use super::{
-    builds, calls, client_package, collaborators, deployments, document, file_move, files, keys, models, old,
+    builds, calls, client_package, collaborators, deployments, document, file_move, files, keys, metrics,
+    models, old,
     operation::{
         Answers,
         Needs::{Administrator, Key, Nothing, Oneself, RightByBody},
@@ -47,7 +48,8 @@ const FOLLOW: &str = "go on until there is nothing more to come";
 
 /// Every operation.
 pub(crate) fn all() -> Vec<Route> {
-    let groups = [projects(), files(), models(), builds(), deployments(), accounts(), documents(), old()];
+    let groups =
+        [projects(), files(), models(), builds(), deployments(), tracked(), accounts(), documents(), old()];
     groups.into_iter().flatten().collect()
 }
 
@@ -230,6 +232,38 @@ fn deployments() -> Vec<Route> {
         )
         .answers("ModelDeploymentReplicas")
         .about("The replicas of a deployment, and what holds them in"),
+    ]
+}
+
+/// Whoever may call a model may add to its metrics: public visibility does not suffice for that.
+fn tracked() -> Vec<Route> {
+    vec![
+        route((GET, "/api/v2/metrics"), "ListMetrics", RightByBody(See), metrics::list)
+            .query("model_deployment_crn", "string", "rows of this deployment")
+            .query("model_build_crn", "string", "rows of the deployments of this build")
+            .query("model_crn", "string", "rows of this model; one of the three must be there")
+            .query("start_timestamp_ms", "number", "rows that begin then or later, 0 unless given")
+            .query("end_timestamp_ms", "number", "rows that end then or earlier, now unless given")
+            .query("page_size", "integer", "how many, 10000 unless given, 100000 at most")
+            .query("page_token", "string", "`next_page_token` of the page before")
+            .answer(Answers::List { field: "metrics", of: "MetricRow", is_paged: true })
+            .about("Lists what predictions tracked, and aggregates, ascending by their start"),
+        route(
+            (POST, "/api/v2/metrics/delayed"),
+            "TrackDelayedMetrics",
+            RightByBody(See),
+            metrics::add_delayed,
+        )
+        .takes("TrackDelayedMetricsRequest")
+        .about("Adds metrics to a prediction that became known after it"),
+        route(
+            (POST, "/api/v2/metrics/aggregates"),
+            "TrackAggregateMetrics",
+            RightByBody(See),
+            metrics::add_aggregate,
+        )
+        .takes("TrackAggregateMetricsRequest")
+        .about("Adds a row about a span of time"),
     ]
 }
 

@@ -3,5 +3,6 @@
 mod access;
 mod flow;
 mod lists;
+mod metrics;
 mod old;
 mod uploads;

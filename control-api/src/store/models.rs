@@ -202,8 +202,13 @@ impl Store {
 
     /// Forgets a model, its builds and deployments; only one on its way out.
     pub(crate) async fn purge_model(&self, id: &ModelId) -> Outcome<()> {
+        // What may be many rows goes first, in steps; what gateways ship meanwhile goes with the rest.
+        self.forget_metrics_of(id).await?;
         let mut tx = self.begin().await?;
         for sql in [
+            "DELETE FROM metric_rows WHERE deployment_number IN (SELECT s.deployment_number FROM metric_sources s \
+             JOIN models m ON m.id = s.model_id WHERE s.model_id = $1 AND m.is_deleting = 1)",
+            "DELETE FROM metric_sources WHERE model_id IN (SELECT id FROM models WHERE id = $1 AND is_deleting = 1)",
             "DELETE FROM deployments WHERE model_id IN (SELECT id FROM models WHERE id = $1 AND is_deleting = 1)",
             "DELETE FROM builds WHERE model_id IN (SELECT id FROM models WHERE id = $1 AND is_deleting = 1)",
             "DELETE FROM models WHERE id = $1 AND is_deleting = 1",

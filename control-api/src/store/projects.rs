@@ -94,6 +94,12 @@ impl Store {
         Ok(level.or((project.visibility != Visibility::Private).then_some(Level::Viewer)))
     }
 
+    /// Whether `user` may call the models of a project: public visibility alone does not suffice.
+    pub(crate) async fn may_call(&self, user: &User, project: &Project) -> Outcome<bool> {
+        let hidden = Project { visibility: Visibility::Private, ..project.clone() };
+        Ok(self.level(user, &hidden).await?.is_some())
+    }
+
     /// Projects `user` owns or works in; all there are, or the public ones too, when asked for.
     pub(crate) async fn projects(
         &self,

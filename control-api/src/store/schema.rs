@@ -7,9 +7,10 @@ use sqlx::{AnyPool, Row};
 use crate::data_dir::OpenError;
 
 /// Statements are separated by a line that holds only `--`.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_policies.sql"),
+    include_str!("../../migrations/0003_metrics.sql"),
 ];
 
 pub(super) async fn migrate(pool: &AnyPool, path: &Path) -> Result<(), OpenError> {

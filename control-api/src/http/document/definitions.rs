@@ -2,6 +2,7 @@
 //! that calls one: a field that is missing here, or is here alone, fails that test by name.
 
 mod accounts;
+mod metrics;
 mod models;
 mod projects;
 
@@ -61,7 +62,11 @@ const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Field 
 
 /// Every definition.
 pub(crate) fn all() -> impl Iterator<Item = &'static Definition> {
-    projects::DEFINITIONS.iter().chain(models::DEFINITIONS).chain(accounts::DEFINITIONS)
+    projects::DEFINITIONS
+        .iter()
+        .chain(models::DEFINITIONS)
+        .chain(accounts::DEFINITIONS)
+        .chain(metrics::DEFINITIONS)
 }
 
 /// The definition of this name.

@@ -220,6 +220,7 @@ impl Gateway {
             gateway: "g".into(),
             version: "0".into(),
             generation: 0,
+            ships_metrics: false,
         };
         gateway.say(&hello).await;
         assert!(matches!(gateway.line().await, ToGateway::Hello { .. }));
