@@ -2,6 +2,7 @@
 //! anything listens.
 
 mod admission;
+mod metrics;
 mod observation;
 
 use std::{
@@ -19,6 +20,8 @@ use crate::{
 };
 pub(crate) use admission::Admission;
 use admission::AdmissionFile;
+use metrics::MetricsFile;
+pub(crate) use metrics::MetricsSettings;
 pub(crate) use observation::Observation;
 use observation::ObservationFile;
 
@@ -39,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) admission: Admission,
     /// What is kept and told of calls.
     pub(crate) observation: Observation,
+    /// How tracked metrics are kept.
+    pub(crate) metrics: MetricsSettings,
     /// For which connections are still accepted at the end, `/ready` saying no already.
     pub(crate) unready_ms: u64,
 }
@@ -60,6 +65,8 @@ struct File {
     admission: AdmissionFile,
     #[serde(default)]
     observation: ObservationFile,
+    #[serde(default)]
+    metrics: MetricsFile,
     unready_s: Option<u64>,
 }
 
@@ -96,6 +103,7 @@ impl Settings {
             replicas_ceiling,
             admission: file.admission.check()?,
             observation: file.observation.check()?,
+            metrics: file.metrics.check()?,
             unready_ms: file.unready_s.unwrap_or(0).saturating_mul(1_000),
         })
     }

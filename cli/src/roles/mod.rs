@@ -20,7 +20,7 @@ use std::{
 
 use millgate_contract::publication::PUBLICATION_SOCKET;
 use millgate_control_api::{AtShutdown, ControlApi, ControlConfig, OpenError};
-use millgate_gateway::{CorsOrigins, Gateway, GatewayConfig};
+use millgate_gateway::{CorsOrigins, Gateway, GatewayConfig, Spool};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::Signal,
@@ -58,7 +58,7 @@ pub(crate) fn gateway(role: &Role) -> Result<(), Failure> {
         let Sockets { calls, admin, predecessor } = bind::sockets(&settings).await?;
         let address = bind::address_of(&calls)?;
         let estate = Estate::of(&calls, &admin)?;
-        let gateway = Gateway::new(gateway_config(&settings, "gateway"));
+        let gateway = Gateway::new(gateway_config(&settings, "gateway")?);
         let asked = Asked { stop: signals::watch()?, upgrades: signals::upgrades()? };
         let tasks = GatewayTasks::start(&gateway, &settings, admin);
         succeed(&gateway, predecessor.as_ref()).await?;
@@ -239,26 +239,32 @@ fn control_config(
         start_timeout_ms: settings.start_timeout_ms,
         replicas_ceiling: settings.replicas_ceiling,
         call_events: settings.observation.calls_folder(&settings.data_dir).map(CallsFolder::share),
+        metrics_retention_days: settings.metrics.retention_days,
         build_environment: ControlConfig::installer_variables(std::env::vars()),
         ..ControlConfig::new(&settings.data_dir, domain.trim_end_matches('/'))
     })
 }
 
-fn gateway_config(settings: &Settings, role: &str) -> GatewayConfig {
+fn gateway_config(settings: &Settings, role: &str) -> Result<GatewayConfig, Failure> {
     let cors_origins = match &settings.cors_origins[..] {
         [] => CorsOrigins::Nowhere,
         [any] if any == "*" => CorsOrigins::Anywhere,
         listed => CorsOrigins::Listed(listed.to_vec()),
     };
+    let spool = settings.metrics.spool(&settings.data_dir);
+    let folder = spool.folder.clone();
+    let spool = Spool::open(spool)
+        .context(format_args!("cannot open the spool of tracked metrics `{}`", folder.display()))?;
     let config = GatewayConfig {
         // New in each process, so that a replica can tell this one from the one before.
         name: format!("{role}-{}", uuid::Uuid::new_v4()),
         snapshot_file: Some(PathBuf::from(&settings.data_dir).join(SNAPSHOT_FILE)),
         cors_origins,
         unready_ms: settings.unready_ms,
+        spool: Some(spool),
         ..GatewayConfig::default()
     };
-    settings.observation.apply(&settings.data_dir, settings.admission.apply(config))
+    Ok(settings.observation.apply(&settings.data_dir, settings.admission.apply(config)))
 }
 
 /// Resolves when the program is asked to end.

@@ -46,7 +46,7 @@ pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
             None => Some(open(&office, config.clone()).await?),
             Some(_) => None,
         };
-        let gateway = Gateway::new(gateway_config(&settings, "serve"));
+        let gateway = Gateway::new(gateway_config(&settings, "serve")?);
         let asked = Asked { stop: signals::watch()?, upgrades: signals::upgrades()? };
         let tasks = GatewayTasks::start(&gateway, &settings, admin);
         succeed(&gateway, predecessor.as_ref()).await?;
