@@ -9,5 +9,5 @@ def _fresh_memory(monkeypatch):
     monkeypatch.setattr(_tracking, "_said", set())
     monkeypatch.setattr(_tracking, "outside", {})
     monkeypatch.setattr(_tracking, "in_replica", False)
-    for name in ("CDSW_API_URL", "CDSW_DOMAIN", "CDSW_APIV2_KEY", "CDSW_API_KEY"):
+    for name in ("CDSW_API_URL", "CDSW_DOMAIN", "CDSW_APIV2_KEY", "CDSW_API_KEY", "CDSW_ENGINE_TYPE", "CDSW_ENGINE_ID"):
         monkeypatch.delenv(name, raising=False)

@@ -57,13 +57,27 @@ def test_what_is_read_is_a_copy():
     assert metrics_v1.read_metrics(dev=True)["metrics"][0]["metrics"] == {"n": 1}
 
 
-def test_without_a_store_the_error_names_development_mode():
-    with pytest.raises(NotImplementedError, match="dev=True"):
-        metrics_v1.read_metrics()
-    with pytest.raises(NotImplementedError, match="dev=True"):
+def test_without_a_server_the_error_says_what_to_set(monkeypatch):
+    with pytest.raises(ValueError, match="CDSW_API_URL"):
+        metrics_v1.read_metrics(model_crn="crn:x")
+    monkeypatch.setenv("CDSW_API_URL", "http://127.0.0.1:9/api/v1")
+    with pytest.raises(PermissionError, match=r"CDSW_APIV2_KEY.*dev=True"):
         metrics_v1.track_delayed_metrics({}, "u")
-    with pytest.raises(NotImplementedError, match="dev=True"):
+    monkeypatch.setenv("CDSW_APIV2_KEY", "k")
+    with pytest.raises(ConnectionError, match="is the server running"):
+        metrics_v1.track_delayed_metrics({}, "u")
+    with pytest.raises(ValueError, match="model_deployment_crn"):
         metrics_v1.track_aggregate_metrics({}, 0, 1)
+    with pytest.raises(ValueError, match="model_deployment_crn"):
+        metrics_v1.read_metrics()
+
+
+def test_in_a_replica_without_a_key_the_error_says_who_may_set_one(monkeypatch):
+    monkeypatch.setenv("CDSW_API_URL", "http://127.0.0.1:9/api/v1")
+    monkeypatch.setenv("CDSW_ENGINE_TYPE", "model")
+    monkeypatch.setenv("CDSW_ENGINE_ID", "d")
+    with pytest.raises(PermissionError, match="a replica has no key of its own"):
+        metrics_v1.read_metrics()
 
 
 def test_unknown_predictions_and_crns_are_named():

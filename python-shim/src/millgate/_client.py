@@ -26,7 +26,7 @@ def call_model(
     The server is `url`, else that of `CDSW_API_URL`, else of `CDSW_DOMAIN`. The API key is `api_key`, else
     `CDSW_APIV2_KEY`, else `CDSW_API_KEY`; without any the call is made without one.
     """
-    endpoint = _endpoint(url)
+    endpoint = address(url) + "/model"
     body = json.dumps({"accessKey": model_access_key, "request": ipt}, allow_nan=False).encode()
     headers = {"Content-Type": "application/json"}
     key = api_key or os.environ.get("CDSW_APIV2_KEY") or os.environ.get("CDSW_API_KEY")
@@ -43,7 +43,8 @@ def call_model(
         raise ConnectionError(f"no answer from {endpoint}: {error.reason} (hint: is the server running?)") from error
 
 
-def _endpoint(url: str | None) -> str:
+def address(url: str | None) -> str:
+    """Give scheme and host of a server: that of `url`, else the one that the environment names."""
     base = url or os.environ.get("CDSW_API_URL")
     if not base:
         domain = os.environ.get("CDSW_DOMAIN")
@@ -53,7 +54,7 @@ def _endpoint(url: str | None) -> str:
     parts = urllib.parse.urlsplit(base)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"`{base}` is not the address of a server (hint: <scheme>://<domain>/api/v1)")
-    return f"{parts.scheme}://{parts.netloc}/model"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _envelope(endpoint: str, status: int, body: bytes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from millgate import _development, _tracking
+from millgate import _development, _server, _tracking
 
 _MISSING = object()
 
@@ -33,9 +33,14 @@ def track_metrics(metrics: Mapping[str, Any] | str, value: Any = _MISSING) -> No
 
 
 def track_delayed_metrics(metrics: dict[str, Any], prediction_uuid: str, dev: bool = False) -> None:
-    """Add metrics that became known later to the row of their prediction."""
-    _development_only("track_delayed_metrics", dev)
-    _development.track_delayed(metrics, prediction_uuid)
+    """Add metrics that became known later to the row of their prediction, which may come after them.
+
+    With `dev` the prediction is one of development mode, in this process.
+    """
+    if dev:
+        _development.track_delayed(metrics, prediction_uuid)
+    else:
+        _server.track_delayed(metrics, prediction_uuid)
 
 
 def track_aggregate_metrics(
@@ -45,10 +50,15 @@ def track_aggregate_metrics(
     model_deployment_crn: str | None = None,
     dev: bool = False,
 ) -> None:
-    """Record metrics of a span of time, in milliseconds of Unix time."""
-    _development_only("track_aggregate_metrics", dev)
-    _check_development_crn(model_deployment_crn)
-    _development.track_aggregate(metrics, start_timestamp_ms, end_timestamp_ms)
+    """Record metrics of a span of time, in milliseconds of Unix time.
+
+    In a replica they are about its own deployment unless another one is named.
+    """
+    if dev:
+        _check_development_crn(model_deployment_crn)
+        _development.track_aggregate(metrics, start_timestamp_ms, end_timestamp_ms)
+    else:
+        _server.track_aggregate(metrics, start_timestamp_ms, end_timestamp_ms, model_deployment_crn)
 
 
 def read_metrics(
@@ -59,18 +69,20 @@ def read_metrics(
     model_build_crn: str | None = None,
     dev: bool = False,
 ) -> dict[str, Any]:
-    """Read `{"metrics": [row, …]}`, rows ascending by start; the start defaults to 0 and the end to now."""
-    _development_only("read_metrics", dev)
-    _check_development_crn(model_deployment_crn, model_crn, model_build_crn)
-    return _development.read(start_timestamp_ms, end_timestamp_ms)
+    """Read `{"metrics": [row, …]}`, rows ascending by start; the start defaults to 0 and the end to now.
 
-
-def _development_only(name: str, dev: bool) -> None:
-    if not dev:
-        raise NotImplementedError(
-            f"{name} needs the metric store of a server, which this version has not got; "
-            "with dev=True it works on the metrics of this process"
-        )
+    The server is that of `CDSW_API_URL`, the key that of `CDSW_APIV2_KEY`, else `CDSW_API_KEY`. In a replica rows of
+    its own deployment are read unless something is named.
+    """
+    if dev:
+        _check_development_crn(model_deployment_crn, model_crn, model_build_crn)
+        return _development.read(start_timestamp_ms, end_timestamp_ms)
+    crns = {
+        "model_deployment_crn": model_deployment_crn,
+        "model_crn": model_crn,
+        "model_build_crn": model_build_crn,
+    }
+    return _server.read(crns, start_timestamp_ms, end_timestamp_ms)
 
 
 def _check_development_crn(*crns: str | None) -> None:
