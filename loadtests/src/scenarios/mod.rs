@@ -22,6 +22,7 @@ mod shared_connection;
 mod slow;
 mod steady;
 mod track;
+mod tracked;
 
 use std::{pin::Pin, time::Duration};
 
@@ -60,6 +61,11 @@ pub(crate) const ALL: &[Scenario] = &[
         overload,
         120,
         "ten times the calls that can be served: good answers hold, the others get 429, and back at once"
+    ),
+    scenario!(
+        tracked,
+        600,
+        "200,000 tracked predictions with kill -9 of the server each 3 s: none lost, none doubled"
     ),
     scenario!(handovers, 600, "100 hand-overs of the listening socket under load: no connection dropped"),
     scenario!(slow, 120, "5,000 slow and silent sockets: what good callers notice, and what they cost"),
