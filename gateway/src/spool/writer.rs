@@ -3,10 +3,14 @@
 //! After a write that failed it looks every second whether the folder can be written to; until then no call is given
 //! room, so that only calls that were on their way are hit.
 
-use std::{fs, io, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    time::Duration,
+};
 
 use super::{
-    NotKept, Shared, SpoolConfig,
+    NotKept, Shared, SpoolConfig, SpoolSync,
     folder::{Folder, segments},
     queue::Pending,
     segment::{AppendError, Mark, Segment},
@@ -89,6 +93,10 @@ impl Writer {
         if self.segment.as_ref().is_none_or(is_full) {
             let segment = Segment::create(shared.folder.path(), self.next_number)?;
             self.next_number += 1;
+            if shared.config.sync == SpoolSync::Batch {
+                // Its name must be on the disk as well.
+                File::open(shared.folder.path())?.sync_all()?;
+            }
             self.segment = Some(segment);
         }
         let segment = self.segment.as_mut().expect("one was just made");
