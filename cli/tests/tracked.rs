@@ -140,7 +140,8 @@ fn role(name: &str, data: &Path) -> Command {
 }
 
 #[test]
-fn what_is_tracked_while_the_control_api_is_gone_is_read_when_it_is_back_also_from_a_gateway_that_was_killed() {
+fn what_is_tracked_while_the_control_api_is_gone_is_read_when_it_is_back_also_from_a_gateway_that_was_killed()
+{
     let folder = tempfile::Builder::new().prefix("mg").tempdir_in("/tmp").unwrap();
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let data = folder.path().join("data");

@@ -61,7 +61,8 @@ pub(crate) async fn run(time: Duration) -> Figures {
     let answered = answered.borrow();
     let lost = answered.iter().filter(|(uuid, n)| rows.get(*uuid).is_none_or(|row| row.0 != **n)).count();
     figures.show("predictions answered", answered.len());
-    figures.show("answered/s, restarts included", format!("{:.0}", answered.len() as f64 / took.as_secs_f64()));
+    figures
+        .show("answered/s, restarts included", format!("{:.0}", answered.len() as f64 / took.as_secs_f64()));
     figures.show("kills", kills);
     figures.must_be("lost", lost, 0);
     figures.must_be("doubled", rows.values().filter(|(_, times)| *times > 1).count(), 0);
