@@ -19,7 +19,7 @@ from pathlib import Path
 from .cases import Case
 from .load import run
 from .millgate import Millgate
-from .processes import adopt_orphans, descendants, end_all
+from .processes import adopt_orphans, cpu_s, descendants, end_all
 
 _TRACE_S = 4
 #: Functions that are named, the dearest first.
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--instructions", action="store_true")
     args = parser.parse_args()
     adopt_orphans()
-    case = Case("profile", "", "add", args.connections)
+    case = Case("profile", "", "add", args.connections, workers=1)
     with tempfile.TemporaryDirectory(prefix="millgate-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -50,10 +50,11 @@ def _system_calls(case: Case, folder: Path) -> None:
     millgate = Millgate()
     server = millgate.serve(folder)
     millgate.deploy("add", case.workers)
-    replica = next(pid for pid in reversed(descendants()) if "millgate-replica" in _command(pid))
     target = millgate.target(case)
     run(target, case, 1)
-    for title, pid in (("gateway", server), ("one replica", replica)):
+    # The template and the spare have the same program, and had less to do.
+    replica = max((pid for pid in descendants() if "millgate-replica" in _command(pid)), key=lambda pid: cpu_s([pid]))
+    for title, pid in (("gateway", server), ("replica", replica)):
         counts = folder / f"strace-{pid}"
         tracer = subprocess.Popen(
             ["strace", "-c", "-f", "-q", "-o", str(counts), "-p", str(pid)], stderr=subprocess.DEVNULL
@@ -64,12 +65,11 @@ def _system_calls(case: Case, folder: Path) -> None:
         calls = _answered(millgate) - before
         tracer.terminate()
         tracer.wait()
-        share = calls if title == "gateway" else calls / case.workers
         print(f"{title}: system calls per call of `add`, {case.connections} connections ({found['rate']:.0f}/s traced)")
         for line in counts.read_text().splitlines():
             fields = line.split()
-            if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total" and int(fields[3]) > share / 100:
-                print(f"  {fields[-1]:<16} {int(fields[3]) / share:6.2f}")
+            if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total" and int(fields[3]) > calls / 100:
+                print(f"  {fields[-1]:<16} {int(fields[3]) / calls:6.2f}")
 
 
 def _command(pid: int) -> str:
