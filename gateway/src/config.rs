@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 use millgate_contract::{ids::ModelId, limits, rate::Rate};
 
 use crate::{
-    call_log::CallLogConfig, caller_address::Proxies, gate::BodyLimits, openid::OpenIdConfig, spool::Spool,
-    tls::Tls,
+    call_log::CallLogConfig, caller_address::Proxies, gate::BodyLimits, openid::OpenIdConfig,
+    spans::SpansConfig, spool::Spool, tls::Tls,
 };
 
 const FAILED_AUTHENTICATION_RATE: Rate = rate(100, 60);
@@ -88,6 +88,8 @@ pub struct GatewayConfig {
     pub verdicts_max: usize,
     /// Where one event for each call is kept; without one, nowhere.
     pub call_log: Option<CallLogConfig>,
+    /// Where spans of calls are sent; without it, nowhere.
+    pub spans: Option<SpansConfig>,
     /// API keys whose calls are counted one by one on the page of figures; the calls of the others are counted together.
     pub key_series_max: usize,
     /// Where tracked metrics are before the caller is answered; without one they are dropped.
@@ -150,6 +152,7 @@ impl Default for GatewayConfig {
             cancel_grace_ms: 2_000,
             verdicts_max: 10_000,
             call_log: None,
+            spans: None,
             key_series_max: 100,
             spool: None,
         }

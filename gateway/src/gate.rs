@@ -37,6 +37,8 @@ pub use caller_body::CallerBody;
 pub(crate) use exchange::{Answered, Exchange};
 pub(crate) use frames::Counted;
 pub(crate) use framing::Framing;
+#[cfg(any(test, feature = "oracles"))]
+pub(crate) use head::{Head, HeadScan, Length};
 pub(crate) use pace::{Pace, PaceLimits};
 pub(crate) use stream::{Gate, GateLimits};
 

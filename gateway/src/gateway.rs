@@ -32,6 +32,7 @@ use crate::{
     request_id::RequestIds,
     routes::{ApplyError, Builder, RouteTable},
     snapshot_file,
+    spans::{SpansConfig, Tracer},
     tasks::Tasks,
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) doorkeeper: Doorkeeper,
     /// One event for each call, where they are kept.
     pub(crate) call_log: Option<CallLog>,
+    /// Spans of calls, where they are sent.
+    pub(crate) tracer: Option<Tracer>,
     pub(crate) key_rate: Option<KeyedLimiter<KeyId>>,
     openid: Option<OpenId>,
     /// The bodies in all lines.
@@ -85,6 +88,7 @@ impl Gateway {
         }
         let inner = Arc::new(Inner {
             call_log: config.call_log.clone().and_then(|of| open_call_log(of, &metrics)),
+            tracer: config.spans.as_ref().and_then(|of| start_tracer(of, &config.name, &metrics)),
             metrics,
             tasks: Arc::new(Tasks::new(runtime.clone())),
             request_ids: RequestIds::new(),
@@ -299,6 +303,13 @@ impl Inner {
 fn open_call_log(config: CallLogConfig, metrics: &Metrics) -> Option<CallLog> {
     CallLog::open(config, metrics.call_events_lost.clone())
         .inspect_err(|error| tracing::error!(%error, "events of calls are not kept"))
+        .ok()
+}
+
+/// The same of spans.
+fn start_tracer(config: &SpansConfig, instance: &str, metrics: &Metrics) -> Option<Tracer> {
+    Tracer::start(config, instance, metrics.spans.clone())
+        .inspect_err(|error| tracing::error!(%error, "spans of calls are not sent"))
         .ok()
 }
 

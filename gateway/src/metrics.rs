@@ -23,7 +23,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::rates;
+use crate::{rates, spans::SpanCounts};
 use codes::ByCode;
 pub(crate) use codes::{CALLER_GONE, OK};
 pub(crate) use edges::{ConnectionRefused, Edges};
@@ -96,6 +96,7 @@ pub(crate) struct Metrics {
     pub(crate) snapshots_rejected: Counter,
     pub(crate) control_connected: Gauge,
     pub(crate) call_events_lost: Counter,
+    pub(crate) spans: SpanCounts,
 }
 
 /// The figures of a spool, which is there before the gateway.
@@ -133,6 +134,7 @@ impl Metrics {
             snapshots_rejected: Counter::default(),
             control_connected: Gauge::default(),
             call_events_lost: Counter::default(),
+            spans: SpanCounts::default(),
         };
         metrics.register();
         metrics
@@ -159,6 +161,10 @@ impl Metrics {
         r.register("control_connected", connected, self.control_connected.clone());
         let lost = "Events of calls that could not be kept";
         r.register("call_events_lost", lost, self.call_events_lost.clone());
+        let exported = "Calls whose spans were sent";
+        r.register("spans_exported_calls", exported, self.spans.exported.clone());
+        let lost = "Calls whose spans could not be sent";
+        r.register("spans_lost_calls", lost, self.spans.lost.clone());
         self.process.register_collector(Box::new(Process));
     }
 

@@ -3,16 +3,44 @@
 use hyper::{HeaderMap, header::HeaderName};
 use millgate_contract::limits::TRACEPARENT_BYTES_MAX;
 
+use crate::hex;
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `00-<trace id>-<parent id>-<flags>`, the form of version 00 and the beginning of any later one.
 const FORM_BYTES: usize = 55;
 
-/// The caller's trace context, or nothing.
-pub(crate) fn traceparent(headers: &HeaderMap) -> &str {
-    let mut given = headers.get_all(TRACEPARENT).iter();
-    match (given.next().and_then(|value| value.to_str().ok()), given.next()) {
-        (Some(one), None) if is_traceparent(one) => one,
-        _ => "",
+/// A `traceparent` of the right form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TraceContext<'a>(&'a str);
+
+impl<'a> TraceContext<'a> {
+    /// The caller's, if it sent one.
+    pub(crate) fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let mut given = headers.get_all(TRACEPARENT).iter();
+        match (given.next().and_then(|value| value.to_str().ok()), given.next()) {
+            (Some(one), None) if is_traceparent(one) => Some(Self(one)),
+            _ => None,
+        }
+    }
+
+    /// As it came.
+    pub(crate) fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The caller records this trace.
+    pub(crate) fn is_sampled(self) -> bool {
+        u8::from_str_radix(&self.0[53..FORM_BYTES], 16).is_ok_and(|flags| flags & 1 == 1)
+    }
+
+    /// The trace's id.
+    pub(crate) fn trace(self) -> Option<[u8; 16]> {
+        hex::decode(&self.0[3..35])
+    }
+
+    /// The id of the caller's span.
+    pub(crate) fn parent(self) -> Option<[u8; 8]> {
+        hex::decode(&self.0[36..52])
     }
 }
 
@@ -80,8 +108,12 @@ mod tests {
     fn two_trace_contexts_are_none() {
         let mut headers = HeaderMap::new();
         headers.append(TRACEPARENT, HeaderValue::from_static(GOOD));
-        assert_eq!(traceparent(&headers), GOOD);
+        let context = TraceContext::of(&headers).unwrap();
+        assert_eq!((context.as_str(), context.is_sampled()), (GOOD, true));
+        assert_eq!(context.trace().map(u128::from_be_bytes), Some(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
+        assert_eq!(context.parent().map(u64::from_be_bytes), Some(0x00f0_67aa_0ba9_02b7));
+        assert_eq!(trace_id(GOOD), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
         headers.append(TRACEPARENT, HeaderValue::from_static(GOOD));
-        assert_eq!(traceparent(&headers), "");
+        assert_eq!(TraceContext::of(&headers), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use millgate_gateway::{CallLogConfig, GatewayConfig};
+use millgate_gateway::{CallLogConfig, GatewayConfig, SpansConfig};
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -13,6 +13,8 @@ const CALLS_FOLDER: &str = "calls";
 const CALLS_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 /// Less than this would hold no day of anybody's.
 const CALLS_BYTES_MIN: u64 = 1024 * 1024;
+/// The share of calls that is recorded where the caller does not say: one in a hundred.
+const SAMPLE_RATIO_DEFAULT: f64 = 0.01;
 /// Series of keys at most: each is a line of the page of figures.
 const KEY_SERIES_CEILING: usize = 10_000;
 
@@ -22,6 +24,15 @@ const KEY_SERIES_CEILING: usize = 10_000;
 pub(super) struct ObservationFile {
     calls_bytes_max: Option<u64>,
     key_series_max: Option<usize>,
+    traces: Option<TracesFile>,
+}
+
+/// Spans for OpenTelemetry.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TracesFile {
+    endpoint: String,
+    sample_ratio: Option<f64>,
 }
 
 /// What servers run by.
@@ -30,6 +41,7 @@ pub(crate) struct Observation {
     /// 0: events of calls are not kept.
     calls_bytes_max: u64,
     key_series_max: Option<usize>,
+    spans: Option<SpansConfig>,
 }
 
 impl ObservationFile {
@@ -43,7 +55,26 @@ impl ObservationFile {
             return Err(Failure::usage(format!("`key_series_max` is {series}"))
                 .hint(format!("give a number from 0 to {KEY_SERIES_CEILING}")));
         }
-        Ok(Observation { calls_bytes_max, key_series_max: self.key_series_max })
+        let spans = self.traces.map(TracesFile::check).transpose()?;
+        Ok(Observation { calls_bytes_max, key_series_max: self.key_series_max, spans })
+    }
+}
+
+impl TracesFile {
+    fn check(self) -> Result<SpansConfig, Failure> {
+        let Self { endpoint, sample_ratio } = self;
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            return Err(Failure::usage(format!("`endpoint` is `{endpoint}`")).hint(
+                "give where a collector takes OTLP over HTTP, as in `http://127.0.0.1:4318/v1/traces`",
+            ));
+        }
+        let sample_ratio = sample_ratio.unwrap_or(SAMPLE_RATIO_DEFAULT);
+        if !(0.0..=1.0).contains(&sample_ratio) {
+            return Err(
+                Failure::usage(format!("`sample_ratio` is {sample_ratio}")).hint("give a number from 0 to 1")
+            );
+        }
+        Ok(SpansConfig { endpoint, sample_ratio })
     }
 }
 
@@ -60,6 +91,7 @@ impl Observation {
                 .calls_folder(data_dir)
                 .map(|folder| CallLogConfig::new(folder, self.calls_bytes_max)),
             key_series_max: self.key_series_max.unwrap_or(config.key_series_max),
+            spans: self.spans.clone(),
             ..config
         }
     }
@@ -71,6 +103,20 @@ mod tests {
 
     fn read(text: &str) -> Result<Observation, Failure> {
         toml::from_str::<ObservationFile>(text).unwrap().check()
+    }
+
+    #[test]
+    fn spans_are_sent_where_the_file_says_so() {
+        let data = Path::new("/tmp/d");
+        let spans = |text: &str| read(text).unwrap().apply(data, GatewayConfig::default()).spans;
+        assert_eq!(spans(""), None);
+        let endpoint = "http://127.0.0.1:4318/v1/traces";
+        let sent = spans(&format!("[traces]\nendpoint = '{endpoint}'")).unwrap();
+        assert_eq!(sent, SpansConfig { endpoint: endpoint.into(), sample_ratio: SAMPLE_RATIO_DEFAULT });
+        let said = read("[traces]\nendpoint = '127.0.0.1:4318'").unwrap_err().to_string();
+        assert!(said.contains("`endpoint` is `127.0.0.1:4318`") && said.contains("hint:"), "{said}");
+        let wrong = format!("[traces]\nendpoint = '{endpoint}'\nsample_ratio = 2.0");
+        assert!(read(&wrong).unwrap_err().to_string().contains("`sample_ratio` is 2"));
     }
 
     #[test]

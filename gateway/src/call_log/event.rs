@@ -21,6 +21,14 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    pub(crate) fn model(&self) -> &ModelId {
+        &self.model
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn of(route: &ModelRoute) -> Arc<Self> {
         Arc::new(Self { model: route.model.clone(), name: route.name.clone() })
     }

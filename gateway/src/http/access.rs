@@ -2,6 +2,7 @@
 //! caller's going away: then by the drop of this record.
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -21,7 +22,8 @@ use crate::{
     metrics::{CALLER_GONE, OK},
     rates::Standings,
     routes::Route,
-    trace_context::{trace_id, traceparent},
+    spans::{CallSpans, CallTrace, Tracer},
+    trace_context::{TraceContext, trace_id},
 };
 
 /// What is known of a call so far. Never a key, never a body.
@@ -30,16 +32,21 @@ pub(super) struct Record<'a> {
     request_id: &'a RequestId,
     begun: Instant,
     address: IpAddr,
-    /// The caller's trace context, or nothing.
-    pub(super) traceparent: &'a str,
+    /// What the replica is told of the trace: the caller's context, ours where the call is recorded, or nothing.
+    pub(super) traceparent: Cow<'a, str>,
+    trace: Option<CallTrace>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) user: Option<Username>,
     pub(super) key: Option<KeyId>,
     pub(super) rates: Standings,
     pub(super) deployment: Option<DeploymentId>,
     pub(super) replica: Option<ReplicaId>,
+    /// From its beginning to its place in line.
+    lined_up: Option<Duration>,
     /// How long it waited for replicas, once it was let in.
     pub(super) waited: Option<Duration>,
+    /// How long it was on a replica.
+    pub(super) ran: Option<Duration>,
     /// What it cost, by the replica's word.
     pub(super) timings: Option<Timings>,
     pub(super) request_bytes: usize,
@@ -50,25 +57,39 @@ pub(super) struct Record<'a> {
 
 impl<'a> Record<'a> {
     pub(super) fn begin(inner: &'a Inner, request_id: &'a RequestId, parts: &'a Parts) -> Self {
+        let context = TraceContext::of(&parts.headers);
+        let trace = inner.tracer.as_ref().and_then(|tracer| tracer.begin(context));
+        let traceparent = match &trace {
+            Some(trace) => Cow::Owned(trace.traceparent()),
+            None => Cow::Borrowed(context.map_or("", TraceContext::as_str)),
+        };
         Self {
             inner,
             request_id,
             begun: Instant::now(),
             address: CallerAddress::of(&parts.extensions),
-            traceparent: traceparent(&parts.headers),
+            traceparent,
+            trace,
             route: None,
             user: None,
             key: None,
             rates: Standings::default(),
             deployment: None,
             replica: None,
+            lined_up: None,
             waited: None,
+            ran: None,
             timings: None,
             request_bytes: 0,
             response_bytes: 0,
             status: 499,
             code: CALLER_GONE,
         }
+    }
+
+    /// It is let in, and wants a replica.
+    pub(super) fn line_up(&mut self) {
+        self.lined_up = Some(self.begun.elapsed());
     }
 
     /// It is answered with success.
@@ -99,11 +120,30 @@ impl<'a> Record<'a> {
         metrics.response_bytes.inc_by(self.response_bytes as u64);
     }
 
+    fn trace(&mut self, tracer: &Tracer, trace: CallTrace, took: Duration) {
+        tracer.take(Box::new(CallSpans {
+            trace,
+            request_id: self.request_id.clone(),
+            names: self.route.as_ref().map(|route| Arc::clone(&route.names)),
+            deployment: self.deployment.clone(),
+            replica: self.replica.clone(),
+            status: self.status,
+            code: self.code,
+            lined_up: self.lined_up,
+            waited: self.waited,
+            ran: self.ran,
+            timings: self.timings,
+            took,
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+        }));
+    }
+
     fn tell(&mut self, log: &CallLog, took: Duration) {
         log.take(Box::new(CallEvent {
             time: SystemTime::now(),
             request_id: self.request_id.clone(),
-            trace_id: trace_id(self.traceparent).map(str::to_owned),
+            trace_id: trace_id(&self.traceparent).map(str::to_owned),
             names: self.route.as_ref().map(|route| Arc::clone(&route.names)),
             deployment: self.deployment.take(),
             replica: self.replica.take(),
@@ -125,6 +165,9 @@ impl Drop for Record<'_> {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         self.count(took);
+        if let (Some(tracer), Some(trace)) = (&self.inner.tracer, self.trace.take()) {
+            self.trace(tracer, trace, took);
+        }
         if let Some(log) = &self.inner.call_log {
             self.tell(log, took);
         }

@@ -57,18 +57,21 @@ async fn call(
         return Err(refusal);
     }
     let allowance = prediction::set_aside(inner, &route)?;
+    let traceparent = record.traceparent.clone();
     let order = Order {
         request_id: id,
-        traceparent: record.traceparent,
+        traceparent: &traceparent,
         body: &request,
         timeout_ms: route.spec.request_timeout_ms,
         on_hang_up: route.spec.on_hang_up,
         cancel_grace: Duration::from_millis(inner.config.cancel_grace_ms),
         tasks: &inner.tasks,
     };
+    record.line_up();
     let found = dispatch(inner, &route, &order).await;
     record.waited = Some(found.waited);
     if let Some(ran) = &found.ran {
+        record.ran = Some(ran.took);
         record.replica = Some(ran.replica.clone());
         record.deployment = Some(ran.shared.route().deployment.clone());
     }

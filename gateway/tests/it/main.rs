@@ -24,6 +24,7 @@ mod proxies;
 mod publication;
 mod routes;
 mod simulation;
+mod spans;
 mod tls;
 mod tracked;
 mod turns;
