@@ -28,6 +28,9 @@ pub(crate) struct Global {
     /// A file with an API key: the form of `credentials.json`, or the key alone
     #[arg(long, global = true, value_name = "FILE", env = env_vars::KEY_FILE)]
     pub(crate) key_file: Option<PathBuf>,
+    /// A file with the authorities that an `https` server's certificate must lead to, in place of the system's
+    #[arg(long, global = true, value_name = "FILE", env = env_vars::CA_FILE)]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -308,4 +311,24 @@ pub(crate) enum AccessKey {
         /// The model's name
         model: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_start_what_the_program_understands() {
+        let units = [
+            include_str!("../../deploy/systemd/millgate.service"),
+            include_str!("../../deploy/systemd/millgate-gateway.service"),
+            include_str!("../../deploy/systemd/millgate-control.service"),
+        ];
+        for unit in units {
+            let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+            let parsed = Cli::try_parse_from(start.split(' ')).unwrap();
+            assert!(matches!(parsed.command, Command::Serve(_) | Command::Gateway(_) | Command::Control(_)));
+            assert!(unit.contains("Type=notify\n") && unit.contains("ExecReload=/bin/kill -USR2 $MAINPID\n"));
+        }
+    }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde_json::Value;
-use ureq::{Agent, Body, http};
+use ureq::{
+    Agent, Body, http,
+    tls::{Certificate, RootCerts, TlsConfig},
+};
 
 use crate::{
     args::Global,
@@ -56,6 +59,7 @@ impl Client {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
+            .tls_config(tls(global, &server)?)
             .build()
             .into();
         Ok(Self { agent, server, key: Credential::find(global)? })
@@ -189,6 +193,21 @@ impl Client {
     }
 }
 
+/// Whom to trust: the authorities of a file, else the system's. They are read only where they are needed.
+fn tls(global: &Global, server: &str) -> Result<TlsConfig, Failure> {
+    if !server.starts_with("https://") {
+        return Ok(TlsConfig::default());
+    }
+    let found = millgate_gateway::authorities(global.ca_file.as_deref()).map_err(|error| {
+        Failure::new(format!("there is no authority to trust a server by: {error}")).hint(format!(
+            "give a file of certificates in PEM by `--ca-file FILE` or `{}`",
+            env_vars::CA_FILE
+        ))
+    })?;
+    let roots: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    Ok(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build())
+}
+
 impl Credential {
     fn find(global: &Global) -> Result<Self, Failure> {
         if global.key_file.is_none()
@@ -248,7 +267,7 @@ mod tests {
     use super::*;
 
     fn global(key_file: PathBuf) -> Global {
-        Global { json: false, server: "http://127.0.0.1:1".into(), key_file: Some(key_file) }
+        Global { json: false, server: "http://127.0.0.1:1".into(), key_file: Some(key_file), ca_file: None }
     }
 
     #[test]

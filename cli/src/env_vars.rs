@@ -7,6 +7,8 @@ pub(crate) const SERVER: &str = "MILLGATE_SERVER";
 pub(crate) const API_KEY: &str = "MILLGATE_API_KEY";
 /// A file with an API key: the form of `credentials.json`, or the key alone.
 pub(crate) const KEY_FILE: &str = "MILLGATE_KEY_FILE";
+/// A file with the authorities that an `https` server's certificate must lead to, in PEM; the system's unless set.
+pub(crate) const CA_FILE: &str = "MILLGATE_CA_FILE";
 /// The data directory of the server, where its commands also find `credentials.json`.
 pub(crate) const DATA_DIR: &str = "MILLGATE_DATA_DIR";
 /// The configuration file of `serve`, `gateway` and `control`.
@@ -21,5 +23,7 @@ pub(crate) const PYTHON: &str = "MILLGATE_PYTHON";
 pub(crate) const REQUEST_TIMEOUT_SECONDS: &str = "MODEL_REQUEST_TIMEOUT_SECONDS";
 /// Set by a server for the program that takes over from it: standard input is the socket they talk over.
 pub(crate) const HANDOVER: &str = "MILLGATE_HANDOVER";
+/// Set by a service manager that wants to know when a server is ready (`sd_notify(3)`).
+pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 /// Set to anything: no colours (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";

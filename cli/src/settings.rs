@@ -2,6 +2,8 @@
 //! anything listens.
 
 mod admission;
+mod edges;
+mod limits;
 mod metrics;
 mod observation;
 
@@ -10,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use millgate_contract::limits;
+use millgate_contract::limits as contract;
 use serde::Deserialize;
 
 use crate::{
@@ -20,6 +22,9 @@ use crate::{
 };
 pub(crate) use admission::Admission;
 use admission::AdmissionFile;
+pub(crate) use edges::Edges;
+use edges::{ProxiesFile, TlsFile};
+pub(crate) use limits::Limits;
 use metrics::MetricsFile;
 pub(crate) use metrics::MetricsSettings;
 pub(crate) use observation::Observation;
@@ -40,12 +45,14 @@ pub(crate) struct Settings {
     pub(crate) replicas_ceiling: u16,
     /// Who may call, and how often.
     pub(crate) admission: Admission,
+    /// How callers reach it.
+    pub(crate) edges: Edges,
+    /// What it holds its callers and itself to.
+    pub(crate) limits: Limits,
     /// What is kept and told of calls.
     pub(crate) observation: Observation,
     /// How tracked metrics are kept.
     pub(crate) metrics: MetricsSettings,
-    /// For which connections are still accepted at the end, `/ready` saying no already.
-    pub(crate) unready_ms: u64,
 }
 
 /// The file: every key optional, none unknown.
@@ -63,11 +70,15 @@ struct File {
     replicas_ceiling: Option<u16>,
     #[serde(default)]
     admission: AdmissionFile,
+    tls: Option<TlsFile>,
+    #[serde(default)]
+    proxies: ProxiesFile,
+    #[serde(default)]
+    limits: Limits,
     #[serde(default)]
     observation: ObservationFile,
     #[serde(default)]
     metrics: MetricsFile,
-    unready_s: Option<u64>,
 }
 
 impl Settings {
@@ -81,10 +92,10 @@ impl Settings {
                     .hint("give a number of seconds, at least 1")
             })?),
         };
-        let replicas_ceiling = file.replicas_ceiling.unwrap_or(limits::REPLICAS_CEILING_DEFAULT);
-        if !(1..=limits::REPLICAS_CEILING_MAX).contains(&replicas_ceiling) {
+        let replicas_ceiling = file.replicas_ceiling.unwrap_or(contract::REPLICAS_CEILING_DEFAULT);
+        if !(1..=contract::REPLICAS_CEILING_MAX).contains(&replicas_ceiling) {
             return Err(Failure::usage(format!("`replicas_ceiling` is {replicas_ceiling}"))
-                .hint(format!("give a number from 1 to {}", limits::REPLICAS_CEILING_MAX)));
+                .hint(format!("give a number from 1 to {}", contract::REPLICAS_CEILING_MAX)));
         }
         let data_dir = role.data_dir.clone().or(file.data_dir).unwrap_or_else(default_data_dir);
         Ok(Self {
@@ -96,15 +107,16 @@ impl Settings {
                 .unwrap_or_else(|| ([127, 0, 0, 1], 9180).into()),
             public_url: file.public_url,
             cors_origins: file.cors_origins,
-            request_timeout_ms: request_timeout_s.map_or(limits::REQUEST_TIMEOUT_MS_DEFAULT, |s| s * 1_000),
+            request_timeout_ms: request_timeout_s.map_or(contract::REQUEST_TIMEOUT_MS_DEFAULT, |s| s * 1_000),
             start_timeout_ms: file
                 .start_timeout_s
-                .map_or(limits::START_TIMEOUT_MS_DEFAULT, |s| s.max(1).saturating_mul(1_000)),
+                .map_or(contract::START_TIMEOUT_MS_DEFAULT, |s| s.max(1).saturating_mul(1_000)),
             replicas_ceiling,
             admission: file.admission.check()?,
+            edges: Edges::check(file.tls, file.proxies)?,
+            limits: file.limits.check()?,
             observation: file.observation.check()?,
             metrics: file.metrics.check()?,
-            unready_ms: file.unready_s.unwrap_or(0).saturating_mul(1_000),
         })
     }
 }
@@ -129,6 +141,8 @@ pub(crate) fn default_data_dir() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use millgate_gateway::GatewayConfig;
+
     use super::*;
 
     fn role(config: Option<PathBuf>) -> Role {
@@ -151,12 +165,79 @@ mod tests {
         assert_eq!(settings.start_timeout_ms, 9_000);
     }
 
-    #[test]
-    fn an_unknown_key_in_the_file_is_named() {
+    fn read(text: &str) -> Result<Settings, Failure> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("millgate.toml");
-        std::fs::write(&file, "listn = '127.0.0.1:1'\n").unwrap();
-        let failure = Settings::read(&role(Some(file))).unwrap_err().to_string();
-        assert!(failure.contains("listn"), "{failure}");
+        std::fs::write(&file, text).unwrap();
+        Settings::read(&role(Some(file)))
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_named_in_whatever_section() {
+        for section in ["", "[limits]\n", "[proxies]\n", "[admission]\n"] {
+            let failure = read(&format!("{section}listn = '127.0.0.1:1'\n")).unwrap_err().to_string();
+            assert!(failure.contains("listn"), "{failure}");
+        }
+    }
+
+    const EXAMPLE: &str = include_str!("../../deploy/millgate.toml");
+
+    #[test]
+    fn the_example_file_says_what_is_so_anyway() {
+        let (example, bare) = (read(EXAMPLE).unwrap(), read("").unwrap());
+        assert_eq!(format!("{example:?}"), format!("{bare:?}"));
+    }
+
+    /// The example with everything in it that is commented out, files aside.
+    fn uncommented(dir: &Path) -> String {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.join("tls.crt"), made.cert.pem()).unwrap();
+        std::fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        let lines = EXAMPLE.lines().map(|line| {
+            let setting = line.strip_prefix("# ").unwrap_or(line);
+            let is_setting = setting.starts_with('[')
+                || setting.split_once(" = ").is_some_and(|(name, _)| !name.contains(char::is_whitespace));
+            if is_setting { setting } else { line }
+        });
+        lines.collect::<Vec<_>>().join("\n").replace("/etc/millgate", dir.to_str().unwrap())
+    }
+
+    #[test]
+    fn every_setting_of_the_example_file_exists_and_every_limit_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = uncommented(dir.path());
+        let settings = read(&text).unwrap();
+        assert_eq!(settings.edges.scheme(), "https");
+        let limits = format!("{:?}", settings.limits);
+        assert!(!limits.contains("None"), "a limit is missing in the example: {limits}");
+        // What it says is the default is the default.
+        let said = settings.limits.apply(GatewayConfig::default());
+        assert_eq!(figures(&said), figures(&GatewayConfig::default()));
+        assert_eq!(settings.request_timeout_ms, contract::REQUEST_TIMEOUT_MS_DEFAULT);
+        assert_eq!(settings.start_timeout_ms, contract::START_TIMEOUT_MS_DEFAULT);
+        assert_eq!(settings.replicas_ceiling, contract::REPLICAS_CEILING_DEFAULT);
+    }
+
+    fn figures(config: &GatewayConfig) -> [u64; 18] {
+        [
+            config.wait_ms_max,
+            config.line_bytes_max as u64,
+            config.waiting_bytes_max as u64,
+            config.rate_keys_max as u64,
+            config.verdicts_max as u64,
+            config.connections_max as u64,
+            config.connections_per_address_max as u64,
+            config.head_ms_max,
+            config.keep_alive_ms_max,
+            config.body_idle_ms_max,
+            config.body_ms_max,
+            config.other_body_idle_ms_max,
+            config.body_bytes_per_s_min,
+            config.write_idle_ms_max,
+            config.cancel_grace_ms,
+            config.unready_ms,
+            config.farewell_ms_max,
+            config.drain_ms_max,
+        ]
     }
 }

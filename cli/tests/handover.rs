@@ -9,10 +9,11 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use common::{Running, Server, millgate, processes_of, until};
@@ -26,13 +27,18 @@ const ECHO: &str = "def echo(args):\n    return args\n";
 /// Servers of one data directory, also those that this test did not start. Dropping ends them.
 struct Servers(PathBuf);
 
+/// Processes of a role on a data directory.
+fn pids_of(role: &str, data: &Path) -> Vec<i32> {
+    let is_role = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).nth(1) == Some(role.as_bytes())
+    };
+    processes_of(data).into_iter().filter(is_role).collect()
+}
+
 impl Servers {
     fn pids(&self) -> Vec<i32> {
-        let serves = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|b| *b == 0).nth(1) == Some(b"serve")
-        };
-        processes_of(&self.0).into_iter().filter(serves).collect()
+        pids_of("serve", &self.0)
     }
 
     /// Has the one server hand over, and waits until it is gone.
@@ -179,13 +185,7 @@ fn a_gateway_hands_over_as_well() {
     };
     let _control = role("control", &[]);
     let gateway = role("gateway", &["--admin-listen", "127.0.0.1:0"]);
-    let pids = || -> Vec<i32> {
-        let serves = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|b| *b == 0).nth(1) == Some(b"gateway")
-        };
-        processes_of(&data).into_iter().filter(serves).collect()
-    };
+    let pids = || pids_of("gateway", &data);
     let answers = || common::post(&gateway.url, "/model", None, r#"{"accessKey":"m","request":1}"#).status;
     until("routes", || (answers() == 401).then_some(()));
     gateway.signal(Signal::SIGUSR2);
@@ -213,4 +213,89 @@ fn a_service_manager_s_sockets_are_served() {
     assert_eq!(running.url, format!("http://{address}"));
     assert_eq!(common::post(&running.url, "/model", None, "{}").status, 400);
     assert!(running.interrupt().success());
+}
+
+#[test]
+fn the_control_api_hands_over_as_well_and_keeps_its_callers_waiting_for_no_longer_than_it_takes() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    let mut command = millgate();
+    command.args(["control", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
+    let control = Running::start(command);
+    let text = fs::read_to_string(data.join("credentials.json")).unwrap();
+    let credentials: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let ask = || {
+        let key = credentials["api_key"].as_str();
+        common::post(&control.url, "/api/v2/auth/validate_key", key, r#"{"audience":"API"}"#)
+    };
+    assert_eq!(ask().status, 200);
+    control.signal(Signal::SIGUSR2);
+    let new = until("the hand-over", || {
+        // Who still reaches the old one may be told to come again, and nothing worse.
+        let answer = ask();
+        assert!(answer.status == 200 || answer.head.contains("retry-after: 1"), "{answer:?}");
+        match pids_of("control", &data)[..] {
+            [new] if new != control.pid() => Some(new),
+            _ => None,
+        }
+    });
+    assert_eq!(ask().status, 200);
+    kill(Pid::from_raw(new), Signal::SIGTERM).unwrap();
+    until("the end of the successor", || pids_of("control", &data).is_empty().then_some(()));
+}
+
+/// What a service manager is told.
+struct Told {
+    socket: UnixDatagram,
+}
+
+impl Told {
+    /// Waits for a message that has this line; the message.
+    fn until(&self, line: impl Fn(&str) -> bool) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let bytes = self.socket.recv(&mut buffer).expect("a message comes");
+            let message = String::from_utf8(buffer[..bytes].to_vec()).unwrap();
+            if message.lines().any(&line) {
+                return message;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_what_is_the_case_and_which_process_is_the_main_one() {
+    let folder = folder();
+    let (data, config) = (folder.path().join("data"), folder.path().join("millgate.toml"));
+    fs::write(&config, "").unwrap();
+    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let told = Told { socket };
+    let mut command = serve(&data);
+    command.arg("--config").arg(&config).env("NOTIFY_SOCKET", folder.path().join("notify"));
+    let running = Running::start(command);
+    let servers = Servers(data);
+    let ready = told.until(|line| line == "READY=1");
+    assert!(ready.contains("STATUS=millgate serves http://"), "{ready}");
+
+    // A successor that does not start leaves the old one ready.
+    fs::write(&config, "no such setting = 1\n").unwrap();
+    running.signal(Signal::SIGUSR2);
+    let reloading = told.until(|line| line == "RELOADING=1");
+    assert!(reloading.contains("\nMONOTONIC_USEC="), "{reloading}");
+    let ready = told.until(|line| line == "READY=1");
+    assert!(ready.contains("STATUS=not handed over"), "{ready}");
+
+    fs::write(&config, "").unwrap();
+    running.signal(Signal::SIGUSR2);
+    told.until(|line| line == "RELOADING=1");
+    let handed_over = told.until(|line| line.starts_with("MAINPID="));
+    assert!(handed_over.contains("\nREADY=1\n"), "{handed_over}");
+    let new = until("the end of the old one", || match servers.pids()[..] {
+        [new] if new != running.pid() => Some(new),
+        _ => None,
+    });
+    assert!(handed_over.starts_with(&format!("MAINPID={new}\n")), "{handed_over}");
+    kill(Pid::from_raw(new), Signal::SIGTERM).unwrap();
+    told.until(|line| line == "STOPPING=1");
 }

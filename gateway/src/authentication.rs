@@ -78,6 +78,7 @@ pub(crate) async fn authenticate(
     let is_over = matches!(counted, Some(Err(_)));
     let verified = match looked {
         Look::Unknown(unverified) if !is_over || keeper.pass_lane().await => {
+            inner.prepare_key(key).await;
             inner.verify_key(key, unverified, now_s())
         }
         _ => Err(KeyInvalid),

@@ -29,6 +29,8 @@ pub struct GatewayConfig {
     pub snapshot_file: Option<PathBuf>,
     /// The model that every call goes to, whatever access key it has or has not (`millgate run`).
     pub default_model: Option<ModelId>,
+    /// Calls are answered here. Where they are not, their paths are like any other.
+    pub serves_calls: bool,
     /// Which other origins may call models from a page.
     pub cors_origins: CorsOrigins,
     /// Milliseconds a call waits for a replica before `429 model.busy`.
@@ -124,6 +126,7 @@ impl Default for GatewayConfig {
             name: "gateway".to_owned(),
             snapshot_file: None,
             default_model: None,
+            serves_calls: true,
             cors_origins: CorsOrigins::default(),
             wait_ms_max: limits::WAIT_MS_MAX,
             line_calls_max: limits::LINE_CALLS_MAX,

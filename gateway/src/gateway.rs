@@ -89,14 +89,17 @@ impl Gateway {
         let inner = Arc::new(Inner {
             call_log: config.call_log.clone().and_then(|of| open_call_log(of, &metrics)),
             tracer: config.spans.as_ref().and_then(|of| start_tracer(of, &config.name, &metrics)),
-            metrics,
             tasks: Arc::new(Tasks::new(runtime.clone())),
             request_ids: RequestIds::new(),
             doorkeeper: Doorkeeper::new(&config),
             key_rate: config
                 .key_rate
                 .map(|rate| KeyedLimiter::new(Policy { name: rates::KEY, rate }, config.rate_keys_max)),
-            openid: config.openid.clone().map(|of| OpenId::new(of, config.verdicts_max, &runtime)),
+            openid: config
+                .openid
+                .clone()
+                .map(|of| OpenId::new(of, config.verdicts_max, Arc::clone(&metrics.edges), &runtime)),
+            metrics,
             waiting_bytes: Budget::new(config.waiting_bytes_max),
             connected_changed: Arc::new(Notify::new()),
             is_draining: AtomicBool::new(false),
@@ -238,6 +241,15 @@ impl Inner {
             (Some(openid), _) if !key.starts_with(PREFIX) => openid.look(key, now_s),
             (_, Some(table)) => table.keys.look(key, now_s, &table.revoked),
             (_, None) => Look::Bad,
+        }
+    }
+
+    /// Waits for what the signature of a key is checked with, where it may yet come.
+    pub(crate) async fn prepare_key(&self, key: &str) {
+        if let Some(openid) = &self.openid
+            && !key.starts_with(PREFIX)
+        {
+            openid.prepare(key).await;
         }
     }
 

@@ -49,7 +49,7 @@ pub use config::{CorsOrigins, GatewayConfig};
 pub use gateway::{Applied, Gateway};
 pub use http::{BoxError, CallerBody, Fallback, FallbackBody, no_fallback};
 pub use keys::VerifyingKeyError;
-pub use openid::{KeySetError, OpenIdConfig};
+pub use openid::{KeySetError, KeySetSource, KeySetUrl, OpenIdConfig};
 pub use routes::ApplyError;
 pub use spans::SpansConfig;
 pub use spool::{Spool, SpoolConfig, SpoolSync};

@@ -1,39 +1,43 @@
 //! Bearer tokens of an OpenID issuer: whoever it names may call as that user, as with an API key of theirs.
 //!
-//! The issuer's keys come from a file with a JSON Web Key Set, which whoever runs the server keeps up to date; it is
-//! read again when it changes. A file that cannot be read or used leaves the keys as they were. Nothing is fetched, and
-//! nothing that a token brings along or points to is ever used. What a good token is, is decided here and not by the
-//! library: algorithm by the key, `iss`, `aud`, `exp`, `nbf`, and the claim with the user's name.
+//! The issuer's keys come from where the configuration says ([`source`]): a file, or the issuer itself. What cannot be
+//! read or used leaves the keys as they were. Nothing that a token brings along or points to is ever used; that it names
+//! a key nobody knows is a reason to ask the issuer, not oftener than [`ASK_INTERVAL`]. What a good token is, is decided
+//! here and not by the library: algorithm by the key, `iss`, `aud`, `exp`, `nbf`, and the claim with the user's name.
 
 mod key_set;
+mod source;
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use millgate_contract::ids::{KeyId, Username};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{
     keys::{
         Audience, KeyFacts, KeyInvalid, Look, TOKEN_BYTES_MAX, Unverified, brings_a_key, signature_only,
         verdicts::{TokenDigest, Verdicts},
     },
-    metrics::KeyCalls,
+    metrics::{Edges, KeyCalls},
 };
 use key_set::KeySet;
 pub use key_set::KeySetError;
+pub use source::{KeySetSource, KeySetUrl};
 
-/// How often the file is looked at.
+/// How often a file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes of the file.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// How often the issuer is asked at most, whatever tokens say.
+const ASK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a call waits for keys that its token is perhaps signed with.
+const ASK_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a user's name.
 const USER_BYTES_MAX: usize = 256;
 
@@ -44,32 +48,16 @@ pub struct OpenIdConfig {
     pub issuer: String,
     /// What `aud` must include: tokens of the same issuer for other programs are not for us.
     pub audience: String,
-    /// A file with the issuer's JSON Web Key Set.
-    pub key_set_file: PathBuf,
+    /// Where the issuer's JSON Web Key Set is.
+    pub keys: KeySetSource,
     /// The claim with the user's name. It must be one that users cannot choose for themselves at the issuer.
     pub user_claim: String,
 }
 
 impl OpenIdConfig {
-    /// Says what is wrong with the file with the issuer's keys, if anything is.
+    /// Says what is wrong with where the issuer's keys are, if anything is. An issuer that is away is not wrong.
     pub fn check(&self) -> Result<(), KeySetError> {
-        self.read().map(|_| ())
-    }
-
-    fn read(&self) -> Result<KeySet, KeySetError> {
-        let path = &self.key_set_file;
-        let failed = |source| KeySetError::Read { path: path.clone(), source };
-        let bytes = fs::metadata(path).map_err(failed)?.len();
-        if bytes > FILE_BYTES_MAX {
-            return Err(failed(io::Error::other(format!("{bytes} bytes are over {FILE_BYTES_MAX}"))));
-        }
-        KeySet::parse(&fs::read(path).map_err(failed)?)
-    }
-
-    /// What changes with the file.
-    fn edition(&self) -> Option<(SystemTime, u64)> {
-        let metadata = fs::metadata(&self.key_set_file).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+        self.keys.check()
     }
 }
 
@@ -83,6 +71,18 @@ struct Shared {
     config: OpenIdConfig,
     verdicts_max: usize,
     keys: ArcSwap<Keys>,
+    figures: Arc<Edges>,
+    /// A token names a key that is not known.
+    wanted: Notify,
+    /// When the issuer was last asked, and how often it has answered or failed to.
+    asked: watch::Sender<Asked>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// None while it is being asked.
+    next_at: Option<Instant>,
+    count: u64,
 }
 
 /// One edition of the keys, and the good signatures seen under it.
@@ -104,8 +104,13 @@ struct Claims {
 }
 
 impl OpenId {
-    /// Reads the keys and watches their file. Without usable keys no token is good until there are some.
-    pub(crate) fn new(config: OpenIdConfig, verdicts_max: usize, runtime: &Handle) -> Self {
+    /// Has the keys read, and read again. Without usable keys no token is good until there are some.
+    pub(crate) fn new(
+        config: OpenIdConfig,
+        verdicts_max: usize,
+        figures: Arc<Edges>,
+        runtime: &Handle,
+    ) -> Self {
         let shared = Arc::new(Shared {
             keys: ArcSwap::from_pointee(Keys {
                 set: KeySet::default(),
@@ -113,14 +118,40 @@ impl OpenId {
             }),
             verdicts_max,
             config,
+            figures,
+            wanted: Notify::new(),
+            asked: watch::Sender::new(Asked { next_at: None, count: 0 }),
         });
-        let edition = shared.config.edition();
-        shared.refresh();
+        // A file is there at once, an issuer is asked while the gateway already serves.
+        if let KeySetSource::File(_) = &shared.config.keys {
+            shared.take(shared.config.keys.read());
+        }
         let watching = runtime.spawn({
             let shared = Arc::clone(&shared);
-            async move { shared.watch(edition).await }
+            async move {
+                match &shared.config.keys {
+                    KeySetSource::File(_) => shared.watch().await,
+                    KeySetSource::Url(url) => shared.ask(url).await,
+                }
+            }
         });
         Self { shared, watching }
+    }
+
+    /// Waits, for a moment and if that may help, until the key is known that a token names.
+    pub(crate) async fn prepare(&self, token: &str) {
+        let KeySetSource::Url(_) = &self.shared.config.keys else { return };
+        let Ok(header) = jsonwebtoken::decode_header(token) else { return };
+        if self.shared.keys.load().set.find(header.kid.as_deref(), header.alg).is_some() {
+            return;
+        }
+        let mut asked = self.shared.asked.subscribe();
+        let before = *asked.borrow_and_update();
+        if before.next_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        self.shared.wanted.notify_one();
+        let _ = timeout(ASK_WAIT, asked.wait_for(|now| now.count > before.count)).await;
     }
 
     /// What is known of a token at `now_s` (Unix seconds).
@@ -184,19 +215,42 @@ impl OpenIdConfig {
 }
 
 impl Shared {
-    async fn watch(&self, mut edition: Option<(SystemTime, u64)>) {
+    /// Reads a file again when it changes.
+    async fn watch(&self) {
+        let mut edition = self.config.keys.edition();
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let now = self.config.edition();
+            let now = self.config.keys.edition();
             if now != edition {
                 edition = now;
-                self.refresh();
+                self.take(self.config.keys.read());
             }
         }
     }
 
-    fn refresh(&self) {
-        match self.config.read() {
+    /// Asks the issuer by period, and when a token names a key that is not known.
+    async fn ask(&self, url: &KeySetUrl) {
+        loop {
+            let source = self.config.keys.clone();
+            // The runtime ends, and this with it.
+            let Ok(read) = spawn_blocking(move || source.read()).await else { return };
+            // An issuer that is away is asked sooner than one that has answered.
+            let period = if read.is_ok() { url.refresh } else { ASK_INTERVAL };
+            self.take(read);
+            let now = Instant::now();
+            self.asked.send_modify(|asked| {
+                *asked = Asked { next_at: Some(now + ASK_INTERVAL), count: asked.count + 1 };
+            });
+            tokio::time::sleep(ASK_INTERVAL.min(period)).await;
+            let _ = timeout_at(now + period, self.wanted.notified()).await;
+            self.asked.send_modify(|asked| asked.next_at = None);
+        }
+    }
+
+    fn take(&self, read: Result<KeySet, KeySetError>) {
+        match read {
+            // The same keys keep the verdicts made by them.
+            Ok(set) if set == self.keys.load().set => {}
             Ok(set) => {
                 tracing::info!(
                     issuer = self.config.issuer,
@@ -207,6 +261,7 @@ impl Shared {
                 self.keys.store(Arc::new(Keys { set, verdicts: Verdicts::new(self.verdicts_max) }));
             }
             Err(error) => {
+                self.figures.openid_keys_rejected.inc();
                 tracing::error!(%error, issuer = self.config.issuer, "the OpenID issuer's keys stay as they were");
             }
         }

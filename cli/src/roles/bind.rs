@@ -15,20 +15,28 @@ use crate::{
     settings::Settings,
 };
 
-/// What a gateway listens at.
+/// What a role listens for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listens {
+    CallsAndAdmin,
+    /// The control API alone has no figures of calls to show.
+    CallsOnly,
+}
+
+/// What a role listens at.
 pub(crate) struct Sockets {
     pub(crate) calls: TcpListener,
-    pub(crate) admin: TcpListener,
+    pub(crate) admin: Option<TcpListener>,
     /// The program that is taken over from, if they are its.
     pub(crate) predecessor: Option<Predecessor>,
 }
 
-/// The sockets of a gateway: a predecessor's; else those that a service manager opened (`LISTEN_FDS`: first calls, then
+/// The sockets of a role: a predecessor's; else those that a service manager opened (`LISTEN_FDS`: first calls, then
 /// admin); else bound as the settings say.
-pub(crate) async fn sockets(settings: &Settings) -> Result<Sockets, Failure> {
+pub(crate) async fn sockets(settings: &Settings, listens: Listens) -> Result<Sockets, Failure> {
     if let Some(Inherited { predecessor, calls, admin }) = Predecessor::meet()? {
         let predecessor = Some(predecessor);
-        return Ok(Sockets { calls: adopt(calls)?, admin: adopt(admin)?, predecessor });
+        return Ok(Sockets { calls: adopt(calls)?, admin: admin.map(adopt).transpose()?, predecessor });
     }
     let mut activated = ListenFd::from_env();
     let mut next = |at| activated.take_tcp_listener(at).ok().flatten();
@@ -36,9 +44,10 @@ pub(crate) async fn sockets(settings: &Settings) -> Result<Sockets, Failure> {
         Some(listener) => adopt(listener)?,
         None => listen(settings.listen, "--listen").await?,
     };
-    let admin = match next(1) {
-        Some(listener) => adopt(listener)?,
-        None => listen(settings.admin_listen, "--admin-listen").await?,
+    let admin = match (listens, next(1)) {
+        (Listens::CallsOnly, _) => None,
+        (Listens::CallsAndAdmin, Some(listener)) => Some(adopt(listener)?),
+        (Listens::CallsAndAdmin, None) => Some(listen(settings.admin_listen, "--admin-listen").await?),
     };
     Ok(Sockets { calls, admin, predecessor: None })
 }

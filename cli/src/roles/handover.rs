@@ -52,17 +52,17 @@ const RELEASED: u8 = b'F';
 pub(crate) struct Estate {
     program: PathBuf,
     calls: OwnedFd,
-    admin: OwnedFd,
+    admin: Option<OwnedFd>,
 }
 
 impl Estate {
     /// Must be taken early: the program's file may be replaced by its next version while this one runs.
-    pub(crate) fn of(calls: &TcpListener, admin: &TcpListener) -> Result<Self, Failure> {
+    pub(crate) fn of(calls: &TcpListener, admin: Option<&TcpListener>) -> Result<Self, Failure> {
         let copy = |listener: &TcpListener| listener.as_fd().try_clone_to_owned();
         Ok(Self {
             program: std::env::current_exe().context("cannot find this program's own file")?,
             calls: copy(calls).context("cannot copy a listening socket")?,
-            admin: copy(admin).context("cannot copy a listening socket")?,
+            admin: admin.map(copy).transpose().context("cannot copy a listening socket")?,
         })
     }
 }
@@ -122,7 +122,8 @@ impl Drop for Successor {
 fn send_listeners(channel: &UnixStream, estate: &Estate) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let listeners = [estate.calls.as_fd(), estate.admin.as_fd()];
+    let listeners: Vec<_> =
+        [Some(&estate.calls), estate.admin.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
     control.push(SendAncillaryMessage::ScmRights(&listeners));
     sendmsg(channel, &[IoSlice::new(&[LISTENERS])], &mut control, SendFlags::empty())?;
     Ok(())
@@ -137,7 +138,7 @@ pub(crate) struct Predecessor {
 pub(crate) struct Inherited {
     pub(crate) predecessor: Predecessor,
     pub(crate) calls: net::TcpListener,
-    pub(crate) admin: net::TcpListener,
+    pub(crate) admin: Option<net::TcpListener>,
 }
 
 impl Predecessor {
@@ -181,8 +182,8 @@ fn receive() -> io::Result<Inherited> {
         _ => vec![],
     });
     match (said[0], listeners.next(), listeners.next()) {
-        (LISTENERS, Some(calls), Some(admin)) => {
-            let (calls, admin) = (calls.into(), admin.into());
+        (LISTENERS, Some(calls), admin) => {
+            let (calls, admin) = (calls.into(), admin.map(Into::into));
             drop(listeners);
             Ok(Inherited { predecessor: Predecessor { channel }, calls, admin })
         }

@@ -6,6 +6,7 @@
 pub(crate) mod bind;
 mod calls;
 mod handover;
+mod notify;
 mod office;
 mod serve;
 pub(crate) mod signals;
@@ -19,9 +20,10 @@ use std::{
 };
 
 use millgate_contract::publication::PUBLICATION_SOCKET;
-use millgate_control_api::{AtShutdown, ControlApi, ControlConfig, OpenError};
+use millgate_control_api::{ControlApi, ControlConfig, OpenError};
 use millgate_gateway::{CorsOrigins, Gateway, GatewayConfig, Spool};
 use tokio::{
+    net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::Signal,
     sync::watch,
@@ -35,10 +37,10 @@ use crate::{
     programs::Programs,
     settings::Settings,
 };
-use bind::Sockets;
+use bind::{Listens, Sockets};
 use calls::CallsFolder;
 use handover::{Estate, Predecessor, Successor};
-pub(crate) use serve::serve;
+pub(crate) use serve::{control, serve};
 
 /// A gateway's last good snapshot, in the data directory.
 const SNAPSHOT_FILE: &str = "routes.sealed";
@@ -55,14 +57,14 @@ pub(crate) fn gateway(role: &Role) -> Result<(), Failure> {
     telemetry::start();
     bind::raise_descriptor_limit();
     gateway_runtime()?.block_on(async {
-        let Sockets { calls, admin, predecessor } = bind::sockets(&settings).await?;
+        let Sockets { calls, admin, predecessor } = bind::sockets(&settings, Listens::CallsAndAdmin).await?;
         let address = bind::address_of(&calls)?;
-        let estate = Estate::of(&calls, &admin)?;
+        let estate = Estate::of(&calls, admin.as_ref())?;
         let gateway = Gateway::new(gateway_config(&settings, "gateway")?);
-        let asked = Asked { stop: signals::watch()?, upgrades: signals::upgrades()? };
+        let asked = Asked::watch()?;
         let tasks = GatewayTasks::start(&gateway, &settings, admin);
         succeed(&gateway, predecessor.as_ref()).await?;
-        announce(&format!("millgate gateway serves http://{address}"));
+        announce(&format!("millgate gateway serves {}://{address}", settings.edges.scheme()));
         let ending = asked.ending(&gateway, estate);
         let shutdown = async {
             // There is nothing else here that a successor waits for.
@@ -76,54 +78,24 @@ pub(crate) fn gateway(role: &Role) -> Result<(), Failure> {
     })
 }
 
-/// `millgate control`.
-pub(crate) fn control(role: &Role) -> Result<(), Failure> {
-    let settings = Settings::read(role)?;
-    let programs = Programs::find()?;
-    telemetry::start();
-    control_runtime()?.block_on(async {
-        let listener = bind::listen(settings.listen, "--listen").await?;
-        let address = bind::address_of(&listener)?;
-        let control = open_control(control_config(&settings, &programs, address)?).await?;
-        let stop = signals::watch()?;
-        let running = tokio::spawn({
-            let (control, stop) = (control.clone(), stop.clone());
-            let at_end = async move {
-                stopped(stop).await;
-                AtShutdown::LeaveReplicas
-            };
-            async move { control.run(at_end).await }
-        });
-        announce(&format!(
-            "millgate control serves http://{address} (data in {})",
-            settings.data_dir.display()
-        ));
-        axum::serve(listener, control.router())
-            .with_graceful_shutdown(stopped(stop))
-            .await
-            .context("the control API ended")?;
-        running.await.context("the control API ended by itself")?.context("the control API ended")
-    })
-}
-
 /// What runs beside a gateway. Dropping ends it.
-struct GatewayTasks([JoinHandle<()>; 2]);
+struct GatewayTasks(Vec<JoinHandle<()>>);
 
 impl GatewayTasks {
-    fn start(gateway: &Gateway, settings: &Settings, admin: tokio::net::TcpListener) -> Self {
+    fn start(gateway: &Gateway, settings: &Settings, admin: Option<TcpListener>) -> Self {
         let following = tokio::spawn({
             let (gateway, socket) = (gateway.clone(), settings.data_dir.join(PUBLICATION_SOCKET));
             async move { gateway.follow(socket).await }
         });
-        let administering = tokio::spawn({
+        let administering = admin.map(|admin| {
             let gateway = gateway.clone();
-            async move {
+            tokio::spawn(async move {
                 if let Err(error) = gateway.serve_admin(admin, std::future::pending()).await {
                     tracing::error!(%error, "the admin listener ended");
                 }
-            }
+            })
         });
-        Self([following, administering])
+        Self([following].into_iter().chain(administering).collect())
     }
 }
 
@@ -139,6 +111,7 @@ impl Drop for GatewayTasks {
 struct Asked {
     stop: watch::Receiver<bool>,
     upgrades: Signal,
+    reloads: Option<Signal>,
 }
 
 /// How a server's serving ends.
@@ -150,25 +123,44 @@ enum Ending {
 }
 
 impl Asked {
+    fn watch() -> Result<Self, Failure> {
+        Ok(Self { stop: signals::watch()?, upgrades: signals::upgrades()?, reloads: signals::reloads()? })
+    }
+
     /// Resolves when this gateway is to accept no more.
     async fn ending(mut self, gateway: &Gateway, estate: Estate) -> Ending {
         loop {
             tokio::select! {
-                () = stopped(self.stop.clone()) => return Ending::Stopped,
+                () = stopped(self.stop.clone()) => {
+                    notify::stopping();
+                    return Ending::Stopped;
+                }
+                () = signals::next(self.reloads.as_mut()) => {
+                    gateway.reload_certificate();
+                    continue;
+                }
                 _ = self.upgrades.recv() => {}
             }
             tracing::info!("handing over to a new process");
+            notify::reloading();
             let started = tokio::select! {
-                () = stopped(self.stop.clone()) => return Ending::Stopped,
+                () = stopped(self.stop.clone()) => {
+                    notify::stopping();
+                    return Ending::Stopped;
+                }
                 started = Successor::start(&estate) => started,
             };
             match started {
                 Ok(successor) => {
                     tracing::info!(pid = successor.pid(), "the new process serves");
                     gateway.succeeded();
+                    notify::succeeded_by(successor.pid());
                     return Ending::Succeeded(successor);
                 }
-                Err(error) => tracing::error!(%error, "not handed over; this process goes on"),
+                Err(error) => {
+                    tracing::error!(%error, "not handed over; this process goes on");
+                    notify::ready(&format!("not handed over: {error}"));
+                }
             }
         }
     }
@@ -196,6 +188,7 @@ async fn succeed(gateway: &Gateway, predecessor: Option<&Predecessor>) -> Result
 
 /// The one line that says where it serves. A successor's may find nobody who reads.
 fn announce(line: &str) {
+    notify::ready(line);
     let _ = writeln!(io::stdout(), "{line}");
 }
 
@@ -225,7 +218,8 @@ fn control_config(
     programs: &Programs,
     address: SocketAddr,
 ) -> Result<ControlConfig, Failure> {
-    let public = settings.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let public =
+        settings.public_url.clone().unwrap_or_else(|| format!("{}://{address}", settings.edges.scheme()));
     let (scheme, domain) = public.split_once("://").ok_or_else(|| {
         Failure::usage(format!("`public_url` is `{public}`"))
             .hint("give it as in `https://models.example.org`")
@@ -245,26 +239,34 @@ fn control_config(
     })
 }
 
+/// Of a gateway that answers calls: with all that it keeps in the data directory.
 fn gateway_config(settings: &Settings, role: &str) -> Result<GatewayConfig, Failure> {
-    let cors_origins = match &settings.cors_origins[..] {
-        [] => CorsOrigins::Nowhere,
-        [any] if any == "*" => CorsOrigins::Anywhere,
-        listed => CorsOrigins::Listed(listed.to_vec()),
-    };
     let spool = settings.metrics.spool(&settings.data_dir);
     let folder = spool.folder.clone();
     let spool = Spool::open(spool)
         .context(format_args!("cannot open the spool of tracked metrics `{}`", folder.display()))?;
     let config = GatewayConfig {
+        snapshot_file: Some(PathBuf::from(&settings.data_dir).join(SNAPSHOT_FILE)),
+        spool: Some(spool),
+        ..edge_config(settings, role)
+    };
+    Ok(settings.observation.apply(&settings.data_dir, config))
+}
+
+/// Of any gateway: how callers reach it, and what they are held to.
+fn edge_config(settings: &Settings, role: &str) -> GatewayConfig {
+    let cors_origins = match &settings.cors_origins[..] {
+        [] => CorsOrigins::Nowhere,
+        [any] if any == "*" => CorsOrigins::Anywhere,
+        listed => CorsOrigins::Listed(listed.to_vec()),
+    };
+    let config = GatewayConfig {
         // New in each process, so that a replica can tell this one from the one before.
         name: format!("{role}-{}", uuid::Uuid::new_v4()),
-        snapshot_file: Some(PathBuf::from(&settings.data_dir).join(SNAPSHOT_FILE)),
         cors_origins,
-        unready_ms: settings.unready_ms,
-        spool: Some(spool),
         ..GatewayConfig::default()
     };
-    Ok(settings.observation.apply(&settings.data_dir, settings.admission.apply(config)))
+    settings.edges.apply(settings.limits.apply(settings.admission.apply(config)))
 }
 
 /// Resolves when the program is asked to end.

@@ -1,22 +1,23 @@
-//! `millgate serve`: gateway and control API in one process, and their order at the beginning and at the end.
+//! `millgate serve`: gateway and control API in one process, and their order at the beginning and at the end. `millgate
+//! control` is the same without calls.
 //!
 //! A stop: calls are answered, then the control API ends and the replicas with it. A hand-over: the successor's gateway
 //! serves first; then the control API ends here, with the data directory's lock, and opens there; meanwhile calls go on,
 //! because a gateway does not need it. This gateway follows the successor's control API until its last call is answered.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use millgate_control_api::{AtShutdown, ControlApi, ControlConfig};
-use millgate_gateway::Gateway;
-use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
+use millgate_gateway::{Gateway, GatewayConfig};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::sleep};
 
 use super::{
     Asked, Ending, GatewayTasks, announce,
-    bind::{self, Sockets},
-    control_config, control_runtime, gateway_config, gateway_runtime,
+    bind::{self, Listens, Sockets},
+    control_config, control_runtime, edge_config, gateway_config, gateway_runtime,
     handover::{Estate, Predecessor},
     office::Office,
-    open_control, signals, succeed, telemetry,
+    open_control, succeed, telemetry,
 };
 use crate::{
     args::Role,
@@ -28,8 +29,26 @@ use crate::{
 /// The pause before the data directory is tried again that a predecessor should have released.
 const OPEN_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a program serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    /// Calls and the control API.
+    All,
+    /// The control API, to which the gateway here gives all it gets: framing, clocks and TLS are the same for it.
+    ControlApi,
+}
+
 /// `millgate serve`.
 pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
+    run(role, Serves::All)
+}
+
+/// `millgate control`.
+pub(crate) fn control(role: &Role) -> Result<(), Failure> {
+    run(role, Serves::ControlApi)
+}
+
+fn run(role: &Role, serves: Serves) -> Result<(), Failure> {
     let settings = Settings::read(role)?;
     let programs = Programs::find()?;
     telemetry::start();
@@ -37,27 +56,26 @@ pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
     let office_runtime = control_runtime()?;
     let office = Office::new(office_runtime.handle().clone());
     gateway_runtime()?.block_on(async {
-        let Sockets { calls, admin, predecessor } = bind::sockets(&settings).await?;
+        let Sockets { calls, admin, predecessor } = bind::sockets(&settings, serves.listens()).await?;
         let address = bind::address_of(&calls)?;
-        let estate = Estate::of(&calls, &admin)?;
+        let estate = Estate::of(&calls, admin.as_ref())?;
         let config = control_config(&settings, &programs, address)?;
         // Whoever takes nothing over learns now what is wrong with the data directory.
         let opened = match predecessor {
             None => Some(open(&office, config.clone()).await?),
             Some(_) => None,
         };
-        let gateway = Gateway::new(gateway_config(&settings, "serve")?);
-        let asked = Asked { stop: signals::watch()?, upgrades: signals::upgrades()? };
-        let tasks = GatewayTasks::start(&gateway, &settings, admin);
-        succeed(&gateway, predecessor.as_ref()).await?;
+        let gateway = Gateway::new(serves.gateway_config(&settings)?);
+        let asked = Asked::watch()?;
+        let tasks = serves.become_ready(&gateway, &settings, admin, predecessor.as_ref()).await?;
 
         let control = Control::start(&office, Opening { opened, predecessor, config });
-        announce(&format!("millgate serves http://{address} (data in {})", settings.data_dir.display()));
+        announce(&serves.announcement(&settings, address));
         let (say_ending, ending) = oneshot::channel();
         let (calls_are_answered, answered) = oneshot::channel::<()>();
         let closing = tokio::spawn({
             let office = office.clone();
-            async move { control.close(&office, ending, answered).await }
+            async move { control.close(serves, &office, ending, answered).await }
         });
         let shutdown = async {
             let _ = say_ending.send(asked.ending(&gateway, estate).await);
@@ -74,6 +92,50 @@ pub(crate) fn serve(role: &Role) -> Result<(), Failure> {
 /// Opens the control API where it will run: its database belongs to those threads.
 async fn open(office: &Office, config: ControlConfig) -> Result<ControlApi, Failure> {
     office.runtime().spawn(open_control(config)).await.context("the control API ended by itself")?
+}
+
+impl Serves {
+    fn listens(self) -> Listens {
+        match self {
+            Self::All => Listens::CallsAndAdmin,
+            Self::ControlApi => Listens::CallsOnly,
+        }
+    }
+
+    fn gateway_config(self, settings: &Settings) -> Result<GatewayConfig, Failure> {
+        match self {
+            Self::All => gateway_config(settings, "serve"),
+            Self::ControlApi => Ok(GatewayConfig { serves_calls: false, ..edge_config(settings, "control") }),
+        }
+    }
+
+    /// Starts what runs beside the gateway, and says to a predecessor that it may end.
+    async fn become_ready(
+        self,
+        gateway: &Gateway,
+        settings: &Settings,
+        admin: Option<TcpListener>,
+        predecessor: Option<&Predecessor>,
+    ) -> Result<Option<GatewayTasks>, Failure> {
+        match self {
+            Self::All => {
+                let tasks = GatewayTasks::start(gateway, settings, admin);
+                succeed(gateway, predecessor).await?;
+                Ok(Some(tasks))
+            }
+            // Requests wait here until the data directory is free.
+            Self::ControlApi => predecessor.map_or(Ok(None), |old| old.say_ready().map(|()| None)),
+        }
+    }
+
+    fn announcement(self, settings: &Settings, address: SocketAddr) -> String {
+        let name = match self {
+            Self::All => "millgate",
+            Self::ControlApi => "millgate control",
+        };
+        let scheme = settings.edges.scheme();
+        format!("{name} serves {scheme}://{address} (data in {})", settings.data_dir.display())
+    }
 }
 
 /// How the control API comes to be open.
@@ -130,6 +192,7 @@ impl Control {
     /// Ends it as the serving ends.
     async fn close(
         self,
+        serves: Serves,
         office: &Office,
         ending: oneshot::Receiver<Ending>,
         answered: oneshot::Receiver<()>,
@@ -144,7 +207,12 @@ impl Control {
             // Only when no call needs them any more may the replicas go.
             Ok(Ending::Stopped) | Err(_) => {
                 let _ = answered.await;
-                self.end(AtShutdown::StopReplicas).await
+                self.end(match serves {
+                    Serves::All => AtShutdown::StopReplicas,
+                    // Gateways elsewhere go on with them.
+                    Serves::ControlApi => AtShutdown::LeaveReplicas,
+                })
+                .await
             }
         }
     }

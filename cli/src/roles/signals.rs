@@ -1,4 +1,7 @@
-//! SIGINT and SIGTERM ask a server to end; a second one ends it at once. SIGUSR2 asks it to hand over.
+//! SIGINT and SIGTERM ask a server to end; a second one ends it at once. SIGUSR2 asks it to hand over, SIGHUP to read its
+//! certificate again.
+
+use std::io::{IsTerminal, stdin};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -13,10 +16,10 @@ pub(crate) fn watch() -> Result<watch::Receiver<bool>, Failure> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
-        next(&mut interrupt, &mut terminate).await;
+        either(&mut interrupt, &mut terminate).await;
         let _ = sender.send(true);
         eprintln!("millgate: ending: no new calls, running ones are answered (again to end at once)");
-        next(&mut interrupt, &mut terminate).await;
+        either(&mut interrupt, &mut terminate).await;
         std::process::exit(130);
     });
     Ok(receiver)
@@ -27,7 +30,25 @@ pub(crate) fn upgrades() -> Result<Signal, Failure> {
     signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")
 }
 
-async fn next(interrupt: &mut Signal, terminate: &mut Signal) {
+/// SIGHUP. On a terminal it means that the terminal is gone, and ends the program as it always does.
+pub(crate) fn reloads() -> Result<Option<Signal>, Failure> {
+    if stdin().is_terminal() {
+        return Ok(None);
+    }
+    signal(SignalKind::hangup()).map(Some).context("cannot listen for SIGHUP")
+}
+
+/// The next one of a signal that is perhaps not listened for.
+pub(crate) async fn next(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -1,15 +1,18 @@
 //! Who may call, and how often: the part of the settings that gateways run by.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use millgate_contract::rate::Rate;
-use millgate_gateway::{GatewayConfig, OpenIdConfig};
+use millgate_gateway::{GatewayConfig, KeySetSource, KeySetUrl, OpenIdConfig};
 use serde::Deserialize;
 
 use crate::failure::Failure;
 
 /// The claim that names the user where the file says nothing.
 const USER_CLAIM: &str = "preferred_username";
+/// How often an issuer is asked for its keys where the file says nothing.
+const KEY_SET_REFRESH_S: u64 = 3_600;
+const KEY_SET_REFRESHES_S: RangeInclusive<u64> = 10..=86_400;
 
 /// What the file says of it. Rates are `600/60s`: calls, and the seconds they are counted in.
 #[derive(Debug, Default, Deserialize)]
@@ -28,8 +31,45 @@ pub(super) struct AdmissionFile {
 struct OpenIdFile {
     issuer: String,
     audience: String,
-    key_set_file: PathBuf,
+    key_set_file: Option<PathBuf>,
+    key_set_url: Option<String>,
+    key_set_refresh_s: Option<u64>,
+    ca_file: Option<PathBuf>,
     user_claim: Option<String>,
+}
+
+impl OpenIdFile {
+    fn check(self) -> Result<OpenIdConfig, Failure> {
+        let keys = match (self.key_set_file, self.key_set_url) {
+            (Some(file), None) => KeySetSource::File(file),
+            (None, Some(url)) => {
+                let refresh_s = self.key_set_refresh_s.unwrap_or(KEY_SET_REFRESH_S);
+                if !KEY_SET_REFRESHES_S.contains(&refresh_s) {
+                    let (least, most) = (KEY_SET_REFRESHES_S.start(), KEY_SET_REFRESHES_S.end());
+                    return Err(Failure::usage(format!("`key_set_refresh_s` is {refresh_s}"))
+                        .hint(format!("give a number from {least} to {most}")));
+                }
+                let refresh = Duration::from_secs(refresh_s);
+                KeySetSource::Url(KeySetUrl { url, refresh, ca_file: self.ca_file })
+            }
+            _ => {
+                return Err(Failure::usage("`[admission.openid]` needs `key_set_url` or `key_set_file`")
+                    .hint("give one of them: the issuer's `jwks_uri`, or a file with what is there"));
+            }
+        };
+        let openid = OpenIdConfig {
+            issuer: self.issuer,
+            audience: self.audience,
+            keys,
+            user_claim: self.user_claim.unwrap_or_else(|| USER_CLAIM.to_owned()),
+        };
+        openid.check().map_err(|error| {
+            Failure::usage(error.to_string()).hint(
+                "the issuer's `jwks_uri` is an `https` address; `key_set_file` is what is there, in a file",
+            )
+        })?;
+        Ok(openid)
+    }
 }
 
 /// What gateways run by.
@@ -45,18 +85,7 @@ pub(crate) struct Admission {
 impl AdmissionFile {
     /// Checks everything that can be wrong, the issuer's keys included.
     pub(super) fn check(self) -> Result<Admission, Failure> {
-        let openid = self.openid.map(|file| OpenIdConfig {
-            issuer: file.issuer,
-            audience: file.audience,
-            key_set_file: file.key_set_file,
-            user_claim: file.user_claim.unwrap_or_else(|| USER_CLAIM.to_owned()),
-        });
-        if let Some(openid) = &openid {
-            openid.check().map_err(|error| {
-                Failure::usage(error.to_string())
-                    .hint("`key_set_file` is the issuer's `jwks_uri`, fetched into a file")
-            })?;
-        }
+        let openid = self.openid.map(OpenIdFile::check).transpose()?;
         Ok(Admission {
             key_rate: rate("key_rate", self.key_rate)?,
             model_rate: rate("model_rate", self.model_rate)?,
@@ -121,5 +150,15 @@ mod tests {
         let openid = "[openid]\nissuer = 'https://id'\naudience = 'm'\nkey_set_file = '/nowhere/jwks.json'\n";
         let said = read(openid).unwrap_err().to_string();
         assert!(said.contains("/nowhere/jwks.json") && said.contains("hint:"), "{said}");
+        let issuer = "[openid]\nissuer = 'https://id'\naudience = 'm'\n";
+        for (more, what) in [
+            ("", "`key_set_url` or `key_set_file`"),
+            ("key_set_url = 'https://id/keys'\nkey_set_refresh_s = 1\n", "`key_set_refresh_s` is 1"),
+            ("key_set_url = 'http://id.example/keys'\n", "http://id.example/keys"),
+            ("key_set_url = 'https://id/keys'\nca_file = '/nowhere/ca.pem'\n", "/nowhere/ca.pem"),
+        ] {
+            let said = read(&format!("{issuer}{more}")).unwrap_err().to_string();
+            assert!(said.contains(what) && said.contains("hint:"), "{said}");
+        }
     }
 }

@@ -101,3 +101,38 @@ impl Body for CallerBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: BodyLimits = BodyLimits { idle_max: Duration::from_secs(30), bytes_per_s_min: 1_000 };
+
+    /// After how many pieces, one a second and of so many bytes, the caller is late; none if it is not in an hour.
+    async fn late_after(bytes: usize) -> Option<u64> {
+        let mut body = BodyClock::default();
+        for second in 0..3_600 {
+            if body.deadline(LIMITS) <= Instant::now() {
+                return Some(second);
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+            body.arrived(bytes);
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_late_soon_and_what_comes_at_the_least_rate_never() {
+        assert_eq!(late_after(1).await, Some(30));
+        assert_eq!(late_after(500).await, Some(60));
+        assert_eq!(late_after(1_000).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_reads_is_not_the_caller_s() {
+        let mut body = BodyClock::default();
+        body.arrived(1);
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        assert_eq!(body.deadline(LIMITS), Instant::now() + LIMITS.idle_max);
+    }
+}

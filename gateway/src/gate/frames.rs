@@ -1,8 +1,8 @@
 //! Budgets of HTTP/2 frames that cost a caller nothing and us something: resets, pings, settings, empty frames, and the
 //! like. `h2` bounds some of them; this bounds all, in one place, before `h2` sees them.
 //!
-//! Only the nine bytes before each frame are looked at. A caller over a budget loses its connection; one that keeps to
-//! the rates of a hundred honest clients does not notice.
+//! Only the nine bytes before each frame are looked at. A caller over a budget is told so (`GOAWAY`) and loses its
+//! connection; one that keeps to the rates of a hundred honest clients does not notice.
 
 use std::{
     io,
@@ -114,51 +114,130 @@ fn kind(header: &[u8; HEADER_BYTES]) -> Option<Kind> {
     }
 }
 
+/// Whether what has been written ends where a frame ends.
+#[derive(Debug, Default)]
+struct Outgoing {
+    header: [u8; HEADER_BYTES],
+    filled: usize,
+    skip: usize,
+}
+
+impl Outgoing {
+    fn wrote(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = (HEADER_BYTES - self.filled).min(bytes.len());
+            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == HEADER_BYTES {
+                self.filled = 0;
+                let [a, b, c, ..] = self.header;
+                self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+            }
+        }
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.filled == 0 && self.skip == 0
+    }
+}
+
+/// `GOAWAY` for `ENHANCE_YOUR_CALM` (RFC 9113, 6.8 and 7). Any stream may have been acted on: it says nothing that would
+/// allow for a second try.
+const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
+
 /// A socket whose frames are counted.
 pub(crate) struct Counted<IO> {
     io: IO,
     budget: FrameBudget,
+    outgoing: Outgoing,
+    /// A budget is spent: what is left of the last word. Nothing else is read or written any more.
+    last_word: Option<&'static [u8]>,
 }
 
 impl<IO> Counted<IO> {
     /// `preface_bytes` is what the caller says before its first frame.
     pub(crate) fn new(io: IO, preface_bytes: usize) -> Self {
-        Self { io, budget: FrameBudget::new(preface_bytes) }
+        Self { io, budget: FrameBudget::new(preface_bytes), outgoing: Outgoing::default(), last_word: None }
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
+impl<IO: AsyncWrite + Unpin> Counted<IO> {
+    /// Says why, closes so that it is heard, and fails.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while let Some(left) = self.last_word.filter(|left| !left.is_empty()) {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, left)) {
+                Ok(written) if written > 0 => self.last_word = Some(&left[written..]),
+                _ => break,
+            }
+        }
+        // It fails only where nobody listens.
+        let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+        Poll::Ready(io::Error::new(io::ErrorKind::InvalidData, "a budget of frames is spent"))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let counted = self.get_mut();
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut counted.io).poll_read(cx, buf))?;
-        if counted.budget.is_kept_by(&buf.filled()[before..]) {
-            return Poll::Ready(Ok(()));
+        if counted.last_word.is_none() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut counted.io).poll_read(cx, buf))?;
+            if counted.budget.is_kept_by(&buf.filled()[before..]) {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(before);
+            // Inside a frame that is underway there is no place for another.
+            let is_heard = counted.outgoing.is_between_frames();
+            counted.last_word = Some(if is_heard { &GOAWAY } else { &[] });
         }
-        buf.set_filled(before);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a budget of frames is spent")))
+        counted.poll_end(cx).map(Err)
     }
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let counted = self.get_mut();
+        if counted.last_word.is_some() {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = ready!(Pin::new(&mut counted.io).poll_write(cx, buf))?;
+        counted.outgoing.wrote(&buf[..written]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let counted = self.get_mut();
+        if counted.last_word.is_some() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let written = ready!(Pin::new(&mut counted.io).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let bytes = left.min(buf.len());
+            counted.outgoing.wrote(&buf[..bytes]);
+            left -= bytes;
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let counted = self.get_mut();
+        if counted.last_word.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut counted.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -337,9 +337,16 @@ where
         // GOAWAY names the last request that is answered, so that it loses none.
         () = begins(&mut phase, Phase::Farewell) => {
             serving.as_mut().graceful_shutdown();
+            // It then asks whether the caller has heard. One that does not answer, and asks nothing, is not waited for.
+            let idle = async {
+                begins(&mut phase, Phase::Leaving).await;
+                let limits = PaceLimits { first: LAST_WORD_WAIT, idle: LAST_WORD_WAIT, untaken: limits.write_idle_max };
+                pace.until_late(limits).await;
+            };
             tokio::select! {
                 ended = &mut serving => ended,
                 () = &mut late => Ok(()),
+                () = idle => Ok(()),
             }
         }
     }

@@ -27,9 +27,9 @@ pub(super) async fn answer(
     let refused = request.extensions_mut().remove::<Fault>();
     let mut response = if let Some(fault) = refused {
         refuse(&inner, fault)
-    } else if MODEL_PATHS.contains(&request.uri().path()) {
+    } else if inner.config.serves_calls && MODEL_PATHS.contains(&request.uri().path()) {
         model::answer(&inner, request, &id).await
-    } else if is_model_host(&request) {
+    } else if inner.config.serves_calls && is_model_host(&request) {
         answer::refusal(&Refusal::NotFound, None)
     } else {
         pass_on_id(&mut request, &id);

@@ -10,7 +10,7 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Why a file gives no keys.
+/// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
     /// It cannot be read.
@@ -21,6 +21,14 @@ pub enum KeySetError {
         /// How it failed.
         source: io::Error,
     },
+    /// The issuer cannot be asked, or does not answer.
+    #[error("the key set at `{url}` cannot be had: {cause}")]
+    Ask {
+        /// Where.
+        url: String,
+        /// How it failed.
+        cause: String,
+    },
     /// It is not a key set.
     #[error("the key set is not JSON of the form `{{\"keys\": [...]}}`: {0}")]
     Form(#[from] serde_json::Error),
@@ -30,10 +38,12 @@ pub enum KeySetError {
 }
 
 /// The usable keys of a set.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct KeySet(Vec<SetKey>);
 
 struct SetKey {
+    /// All of it, as it came.
+    jwk: Value,
     kid: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
@@ -69,15 +79,23 @@ impl KeySet {
 
 impl SetKey {
     fn parse(value: Value) -> Option<Self> {
-        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        let jwk = Jwk::deserialize(&value).ok()?;
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
             return None;
         }
         let algorithm = algorithm_of(&jwk)?;
         let key = DecodingKey::from_jwk(&jwk).ok()?;
-        Some(Self { kid: jwk.common.key_id, algorithm, key })
+        Some(Self { jwk: value, kid: jwk.common.key_id, algorithm, key })
     }
 }
+
+impl PartialEq for SetKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.jwk == other.jwk
+    }
+}
+
+impl Eq for SetKey {}
 
 fn algorithm_of(jwk: &Jwk) -> Option<Algorithm> {
     let said = jwk.common.key_algorithm;

@@ -1,3 +1,5 @@
+use std::fs;
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
 use ring::{
     rand::SystemRandom,
@@ -92,7 +94,7 @@ impl Setting {
     fn new(issuers: &[&Issuer]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write(&folder, issuers);
-        let openid = OpenId::new(config(&folder), 4, &Handle::current());
+        let openid = OpenId::new(config(&folder), 4, Arc::default(), &Handle::current());
         Self { folder, openid }
     }
 
@@ -114,7 +116,7 @@ fn config(folder: &TempDir) -> OpenIdConfig {
     OpenIdConfig {
         issuer: "https://id.example".into(),
         audience: "millgate".into(),
-        key_set_file: folder.path().join("jwks.json"),
+        keys: KeySetSource::File(folder.path().join("jwks.json")),
         user_claim: "preferred_username".into(),
     }
 }
@@ -135,7 +137,7 @@ async fn a_token_of_the_issuer_is_its_user() {
         assert_eq!(setting.user_at(&token, NOW_S + 60), None, "a remembered token expires");
     }
     let by_subject = OpenIdConfig { user_claim: "sub".into(), ..config(&setting.folder) };
-    let openid = OpenId::new(by_subject, 4, &Handle::current());
+    let openid = OpenId::new(by_subject, 4, Arc::default(), &Handle::current());
     assert_eq!(Setting { openid, ..setting }.user_of(&ec.token(&claims())).as_deref(), Some("0f3a"));
 }
 

@@ -4,7 +4,7 @@ use millgate_contract::{
     ids::ModelId,
     route::{ModelRoute, RouteSnapshot},
 };
-use millgate_gateway::{GatewayConfig, OpenIdConfig};
+use millgate_gateway::{GatewayConfig, KeySetSource, OpenIdConfig};
 use serde_json::json;
 
 use crate::{
@@ -13,17 +13,17 @@ use crate::{
     http::{Answer, post},
 };
 
-const FAR: u64 = 4_000_000_000;
+pub(crate) const FAR: u64 = 4_000_000_000;
 
 /// A gateway whose model asks for keys, and who issues them.
-struct Closed {
+pub(crate) struct Closed {
     house: House,
     double: Double,
     issuer: Issuer,
 }
 
 impl Closed {
-    async fn open(config: GatewayConfig) -> Self {
+    pub(crate) async fn open(config: GatewayConfig) -> Self {
         let (house, double) = House::with_config(config, 1, vec![]).await;
         let closed = Self { house, double, issuer: Issuer::new() };
         closed.house.gateway.apply(closed.routes(2)).unwrap();
@@ -37,7 +37,11 @@ impl Closed {
         routes
     }
 
-    async fn call(&self, key: &str) -> Answer {
+    pub(crate) async fn figure(&self, name: &str) -> Option<String> {
+        self.house.figure(name).await
+    }
+
+    pub(crate) async fn call(&self, key: &str) -> Answer {
         self.house.ask(&with_key(key)).await
     }
 
@@ -144,13 +148,14 @@ async fn a_good_key_finds_its_way_through_a_crowd_of_bad_ones() {
 async fn a_token_of_the_openid_issuer_calls_as_its_user() {
     let folder = tempfile::tempdir().unwrap();
     let issuer = Issuer::new();
+    let file = folder.path().join("jwks.json");
+    std::fs::write(&file, json!({ "keys": [issuer.jwk()] }).to_string()).unwrap();
     let openid = OpenIdConfig {
         issuer: "https://id.example".into(),
         audience: "millgate".into(),
-        key_set_file: folder.path().join("jwks.json"),
+        keys: KeySetSource::File(file),
         user_claim: "preferred_username".into(),
     };
-    std::fs::write(&openid.key_set_file, json!({ "keys": [issuer.jwk()] }).to_string()).unwrap();
     let config = GatewayConfig { openid: Some(openid), ..GatewayConfig::default() };
     let closed = Closed::open(config).await;
     let token = |user: &str, audience: &str| {

@@ -220,13 +220,23 @@ impl Issuer {
 
     /// A signed token with these claims.
     pub(crate) fn token(&self, claims: &serde_json::Value) -> String {
-        let header = Header { kid: Some("1".into()), ..Header::new(Algorithm::EdDSA) };
+        self.token_of("1", claims)
+    }
+
+    /// A signed token that names its key so.
+    pub(crate) fn token_of(&self, kid: &str, claims: &serde_json::Value) -> String {
+        let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::EdDSA) };
         jsonwebtoken::encode(&header, claims, &self.signing).unwrap()
     }
 
     /// The public key as a JSON Web Key.
     pub(crate) fn jwk(&self) -> serde_json::Value {
-        serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": base64url(self.verifying.ed25519.as_bytes())})
+        self.jwk_of("1")
+    }
+
+    /// The same by another name.
+    pub(crate) fn jwk_of(&self, kid: &str) -> serde_json::Value {
+        serde_json::json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64url(self.verifying.ed25519.as_bytes())})
     }
 }
 

@@ -19,6 +19,7 @@ mod house;
 mod http;
 mod http2;
 mod observed;
+mod openid;
 mod proof;
 mod proxies;
 mod publication;

@@ -30,12 +30,12 @@ const HTTP1: &[u8] = b"http/1.1";
 const HTTP2: &[u8] = b"h2";
 
 /// A folder with a certificate and its key.
-struct Certificate {
+pub(crate) struct Certificate {
     folder: TempDir,
 }
 
 impl Certificate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let certificate = Self { folder: tempfile::tempdir().unwrap() };
         certificate.write(&rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
         certificate
@@ -47,12 +47,12 @@ impl Certificate {
         replace(&files.key_file, &made.signing_key.serialize_pem());
     }
 
-    fn files(&self) -> TlsFiles {
+    pub(crate) fn files(&self) -> TlsFiles {
         let folder = self.folder.path();
         TlsFiles { certificate_file: folder.join("tls.crt"), key_file: folder.join("tls.key") }
     }
 
-    fn config(&self) -> GatewayConfig {
+    pub(crate) fn config(&self) -> GatewayConfig {
         GatewayConfig { tls: Some(Tls::load(self.files()).unwrap()), ..GatewayConfig::default() }
     }
 
