@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(Key),
+    /// Manage users and service accounts
+    #[command(subcommand)]
+    User(User),
     /// Manage the keys that models are called by
     #[command(subcommand)]
     AccessKey(AccessKey),
@@ -302,6 +305,71 @@ pub(crate) struct KeyDelete {
     /// Whose key; your own unless given
     #[arg(long)]
     pub(crate) user: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Make a user or a service account
+    Create(UserCreate),
+    /// List users and service accounts
+    List,
+    /// Delete a user with all keys; what they made goes on
+    Delete {
+        /// Whom
+        username: String,
+    },
+    /// Make a user an administrator, or no more
+    SetRole {
+        /// Whom
+        username: String,
+        /// What they are to be
+        role: UserRole,
+    },
+    /// Set a user's password: the first line of standard input
+    SetPassword {
+        /// Whose
+        username: String,
+    },
+    /// Let nothing open to a user's keys any more
+    Disable {
+        /// Whom
+        username: String,
+    },
+    /// Let a disabled user come in again
+    Enable {
+        /// Whom
+        username: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserCreate {
+    /// The name; no other user gets it, not even later
+    pub(crate) username: String,
+    /// The name as people write it
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Where mail reaches them
+    #[arg(long, default_value = "")]
+    pub(crate) email: String,
+    /// What they are on this server
+    #[arg(long, value_enum, default_value_t = UserRole::User)]
+    pub(crate) role: UserRole,
+    /// A program, or what models run as: it has API keys and no password
+    #[arg(long, conflicts_with = "password")]
+    pub(crate) service: bool,
+    /// Read a password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password: bool,
+}
+
+/// What a user is on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum UserRole {
+    /// Sees own and shared projects
+    User,
+    /// Sees and does everything
+    Administrator,
 }
 
 #[derive(Debug, Subcommand)]

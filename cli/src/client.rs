@@ -87,6 +87,14 @@ impl Client {
         self.json("POST", path, Some(body.to_string().into_bytes()))
     }
 
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.json("PATCH", path, Some(body.to_string().into_bytes()))
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.json("PUT", path, Some(body.to_string().into_bytes()))
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.json("DELETE", path, None)
     }

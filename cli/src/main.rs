@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Stop(args) => commands::stop::stop(&global, &args.model),
         Command::Delete(args) => commands::delete::delete(&global, &args.model),
         Command::Key(args) => commands::key::key(&global, args),
+        Command::User(args) => commands::user::user(&global, args),
         Command::AccessKey(args) => commands::access_key::access_key(&global, args),
     };
     match done {

@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::process::Command;
-
 use common::{Server, post, until};
 use serde_json::{Value, json};
 
@@ -28,13 +26,8 @@ impl Setting {
         setting
     }
 
-    /// People come by their first login; here by a row, as a login would leave it.
     fn add_user(&self, name: &str) {
-        let row = format!("INSERT INTO users VALUES ('{name}', '', '', 'user', 0)");
-        let insert = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
-        let database = self.server.data_dir().join("millgate.db");
-        let status = Command::new("python3").args(["-c", insert]).arg(database).arg(row).status().unwrap();
-        assert!(status.success());
+        self.server.ok(&["user", "create", name]);
     }
 
     fn call(&self, key: &str) -> (u16, String) {
@@ -94,4 +87,27 @@ fn a_deleted_key_and_a_removed_collaborator_are_refused_while_others_go_on() {
     setting.ask("DELETE", "/api/v2/users/bob/v2_keys", &json!({}));
     setting.until_code(&other, "api_key.invalid");
     assert_eq!(setting.call(&admin).0, 200);
+}
+
+#[test]
+fn a_disabled_user_and_a_deleted_one_are_refused_by_gateways_and_their_models_go_on() {
+    let setting = Setting::new();
+    let admin = setting.server.api_key();
+    let (key, _) = setting.new_key("bob");
+    let project = setting.ask("GET", "/api/v2/projects", &json!({}))["projects"][0]["id"].clone();
+    let bob = format!("/api/v2/projects/{}/collaborators/bob", project.as_str().unwrap());
+    setting.ask("PUT", &bob, &json!({ "permission": "viewer" }));
+    setting.until_code(&key, "ok");
+    setting.server.ok(&["user", "disable", "bob"]);
+    setting.until_code(&key, "api_key.forbidden");
+    setting.server.ok(&["user", "enable", "bob"]);
+    setting.until_code(&key, "ok");
+    // The model's creator goes, and the model stays.
+    setting.server.ok(&["user", "create", "eve", "--role", "administrator"]);
+    let (eve, _) = setting.new_key("eve");
+    setting.until_code(&eve, "ok");
+    let deleted = setting.server.command(&["user", "delete", "admin"]).env("MILLGATE_API_KEY", &eve).output();
+    assert!(deleted.unwrap().status.success());
+    setting.until_code(&admin, "api_key.invalid");
+    assert_eq!(setting.call(&eve).0, 200);
 }

@@ -10,8 +10,14 @@ use millgate_contract::ids::{BuildId, ProjectId};
 use tokio::sync::{Notify, RwLock};
 
 use crate::{
-    config::ControlConfig, data_dir::DataDir, host::Host, keys::Custody, launch::Launcher,
-    publish::Publisher, python::Python, store::Store,
+    config::ControlConfig,
+    data_dir::DataDir,
+    host::Host,
+    keys::{Custody, Passwords},
+    launch::Launcher,
+    publish::Publisher,
+    python::Python,
+    store::Store,
 };
 
 /// See the module.
@@ -24,6 +30,7 @@ pub(crate) struct Parts {
     pub(crate) dir: DataDir,
     pub(crate) store: Store,
     pub(crate) custody: Custody,
+    pub(crate) passwords: Passwords,
     pub(crate) python: Python,
     pub(crate) host: Host,
     /// This server's own id, in every CRN.

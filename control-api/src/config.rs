@@ -2,9 +2,32 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use millgate_contract::limits;
+use millgate_contract::{ids::Username, limits};
 
 use crate::call_events::CallEvents;
+
+/// Says whose bearer token it is that is no API key of ours: an OpenID issuer's, whose word is taken for who somebody is.
+#[derive(Clone)]
+pub struct TokenReader(Arc<ReadToken>);
+
+type ReadToken = dyn Fn(&str) -> Option<Username> + Send + Sync;
+
+impl TokenReader {
+    /// `user` answers the user of a good token.
+    pub fn new(user: impl Fn(&str) -> Option<Username> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(user))
+    }
+
+    pub(crate) fn user(&self, token: &str) -> Option<Username> {
+        (self.0)(token)
+    }
+}
+
+impl std::fmt::Debug for TokenReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenReader")
+    }
+}
 
 /// What a control API needs to be told.
 #[derive(Debug, Clone)]
@@ -52,6 +75,8 @@ pub struct ControlConfig {
     pub call_events: Option<Arc<dyn CallEvents>>,
     /// Days for which single predictions can be read.
     pub metrics_retention_days: u32,
+    /// Reads bearer tokens that are no API keys of ours. Their users must be there.
+    pub token_reader: Option<TokenReader>,
     /// Variables that build scripts get from this host: proxies, package index, certificates.
     pub build_environment: BTreeMap<String, String>,
 }
@@ -81,6 +106,7 @@ impl ControlConfig {
             gateway_wait_ms: 3_000,
             call_events: None,
             metrics_retention_days: 14,
+            token_reader: None,
             build_environment: BTreeMap::new(),
         }
     }

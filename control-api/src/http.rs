@@ -1,7 +1,9 @@
 //! API v2 and the old interface: what stands before each route, and what it does. A handler reads its fields, calls the
 //! store, shows a view; who may call it is in the list of operations (`routes`), statuses and codes are made in `answer`.
 
+pub(crate) mod address;
 mod answer;
+mod audit;
 mod builds;
 mod caller;
 mod calls;
@@ -16,6 +18,7 @@ mod follow;
 mod guard;
 mod keys;
 mod latest;
+mod login;
 mod metrics;
 mod models;
 mod old;
@@ -25,9 +28,9 @@ mod projects;
 mod query;
 mod routes;
 mod source;
+mod teams;
 #[cfg(test)]
 mod tests;
-
 mod users;
 mod views;
 

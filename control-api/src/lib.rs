@@ -44,6 +44,7 @@ mod template;
 mod testing;
 
 pub use call_events::{CallEvents, CallEventsError};
-pub use config::ControlConfig;
+pub use config::{ControlConfig, TokenReader};
 pub use control::{AtShutdown, ControlApi, RunError};
 pub use data_dir::OpenError;
+pub use http::address::CallerAddress;

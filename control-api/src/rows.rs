@@ -83,6 +83,18 @@ words! {
 }
 
 words! {
+    /// What a user is.
+    UserKind {
+        /// Somebody.
+        Person = "person",
+        /// A program, or what models run as.
+        Service = "service",
+        /// Owns projects in the place of its members.
+        Team = "team",
+    }
+}
+
+words! {
     /// Who sees a project without being its collaborator.
     Visibility {
         /// Everybody on this server.
@@ -109,13 +121,25 @@ impl DeploymentStatus {
 }
 
 /// A user.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct User {
     pub(crate) username: Username,
     pub(crate) name: String,
     pub(crate) email: String,
     pub(crate) role: UserRole,
+    pub(crate) kind: UserKind,
+    /// May not come in; what they made goes on.
+    pub(crate) is_disabled: bool,
+    /// '' is none.
+    pub(crate) password_hash: String,
     pub(crate) created_us: i64,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { username, role, kind, is_disabled, .. } = self;
+        write!(f, "User({username}, {}, {}, disabled {is_disabled})", role.as_str(), kind.as_str())
+    }
 }
 
 /// A project.

@@ -4,6 +4,7 @@
 //! wait for them (WAL); what was committed survives a power cut (`synchronous=FULL`). State moves by compare-and-set
 //! on a status, so that whoever repeats a step after a crash changes nothing. Decides nothing itself.
 
+mod audit;
 mod builds;
 mod deployments;
 mod keys;
@@ -14,6 +15,7 @@ mod models;
 mod projects;
 mod routes;
 mod schema;
+mod teams;
 mod users;
 
 use std::{path::Path, time::Duration};
@@ -23,12 +25,14 @@ use sqlx::{
     any::{AnyPoolOptions, AnyRow},
 };
 
+pub(crate) use audit::{Deed, Recorded};
 pub(crate) use builds::NewBuild;
 pub(crate) use deployments::NewDeployment;
 pub(crate) use list::{Filter, PAGE_SIZE_MAX, Page, Paging};
 pub(crate) use models::{ModelPatch, NewModel};
 pub(crate) use projects::{NewProject, ProjectPatch};
 pub(crate) use routes::RouteRow;
+pub(crate) use users::{NewUser, UserPatch};
 
 use crate::{data_dir::OpenError, fault::Outcome};
 

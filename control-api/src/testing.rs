@@ -117,6 +117,17 @@ impl Rig {
         Self { api, app, launcher, key, temp }
     }
 
+    /// Ends it and begins again on the same directory, configured otherwise.
+    pub(crate) async fn restart_with(&mut self, change: impl FnOnce(&mut ControlConfig)) {
+        self.app.store.close().await;
+        self.app.dir.release();
+        let mut config = config(self.temp.path());
+        change(&mut config);
+        let dir = DataDir::open(&config.data_dir).unwrap();
+        self.api = ControlApi::assemble(config, dir, self.launcher.clone()).await.unwrap();
+        self.app = self.api.app().clone();
+    }
+
     /// A user with a key.
     pub(crate) async fn user(&self, name: &str) -> String {
         let name = Username::new(name);
@@ -151,7 +162,7 @@ impl Rig {
         let reply = Reply {
             status: head.status,
             headers: head.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
         };
         if let Some(operation) = head.extensions.get::<Arc<Operation>>() {
             reply.check(operation);

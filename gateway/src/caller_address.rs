@@ -21,11 +21,11 @@ pub use network::{Network, NetworkError};
 
 /// An extension of every request of a caller's, put there by whoever accepted its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CallerAddress(pub(crate) IpAddr);
+pub struct CallerAddress(pub IpAddr);
 
 impl CallerAddress {
     /// Where this request comes from; the unspecified address when nobody has said.
-    pub(crate) fn of(extensions: &Extensions) -> IpAddr {
+    pub fn of(extensions: &Extensions) -> IpAddr {
         extensions.get().map_or(IpAddr::from([0, 0, 0, 0]), |Self(address)| *address)
     }
 }

@@ -44,12 +44,12 @@ mod trace_context;
 mod tracking;
 
 pub use call_log::{CallFilter, CallFilterError, CallLogConfig, read_calls};
-pub use caller_address::{ForwardedHeader, Network, NetworkError, Proxies};
+pub use caller_address::{CallerAddress, ForwardedHeader, Network, NetworkError, Proxies};
 pub use config::{CorsOrigins, GatewayConfig};
 pub use gateway::{Applied, Gateway};
 pub use http::{BoxError, CallerBody, Fallback, FallbackBody, no_fallback};
 pub use keys::VerifyingKeyError;
-pub use openid::{KeySetError, KeySetSource, KeySetUrl, OpenIdConfig};
+pub use openid::{KeySetError, KeySetSource, KeySetUrl, OpenIdConfig, TokenReader};
 pub use routes::ApplyError;
 pub use spans::SpansConfig;
 pub use spool::{Spool, SpoolConfig, SpoolSync};

@@ -17,6 +17,7 @@ pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod show;
 pub(crate) mod stop;
+pub(crate) mod user;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use hyper::Request;
-use millgate_gateway::{CallerBody, Fallback};
+use millgate_gateway::{CallerAddress, CallerBody, Fallback};
 use serde_json::json;
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::timeout};
 use tower::{ServiceExt, util::BoxCloneSyncService};
@@ -70,8 +70,10 @@ impl Office {
     /// As a gateway's fallback.
     pub(crate) fn fallback(&self) -> Fallback {
         let office = self.clone();
-        BoxCloneSyncService::new(tower::service_fn(move |request: Request<CallerBody>| {
+        BoxCloneSyncService::new(tower::service_fn(move |mut request: Request<CallerBody>| {
             let office = office.clone();
+            let from = CallerAddress::of(request.extensions());
+            request.extensions_mut().insert(millgate_control_api::CallerAddress(from));
             async move {
                 let response = office.answer(request.map(Body::new)).await;
                 Ok::<_, Infallible>(response.map(|body| body.map_err(Into::into).boxed_unsync()))

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use millgate_contract::rate::Rate;
-use millgate_gateway::{GatewayConfig, KeySetSource, KeySetUrl, OpenIdConfig};
+use millgate_gateway::{GatewayConfig, KeySetSource, KeySetUrl, OpenIdConfig, TokenReader};
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -97,6 +97,13 @@ impl AdmissionFile {
 }
 
 impl Admission {
+    /// Who reads an OpenID issuer's tokens for the control API, if there is one.
+    pub(crate) fn token_reader(&self) -> Option<millgate_control_api::TokenReader> {
+        let config = self.openid.clone()?;
+        let reader = TokenReader::new(config, &tokio::runtime::Handle::current());
+        Some(millgate_control_api::TokenReader::new(move |token| reader.user(token)))
+    }
+
     /// A gateway's configuration with these.
     pub(crate) fn apply(&self, config: GatewayConfig) -> GatewayConfig {
         GatewayConfig {

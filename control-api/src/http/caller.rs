@@ -4,13 +4,14 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use millgate_contract::ids::{BuildId, DeploymentId, ModelId, ProjectId};
+use millgate_contract::ids::{BuildId, DeploymentId, ModelId, ProjectId, Username};
 use serde_json::{Map, Value, json};
 
 use crate::{
     app::App,
     fault::{Fault, Outcome},
     keys::api_key,
+    rights::Right,
     rows::{Build, Deployment, Level, Model, Project, User, UserRole},
 };
 
@@ -69,6 +70,29 @@ pub(crate) async fn authenticate(
     key: &str,
     audience: &str,
 ) -> Outcome<Result<User, &'static str>> {
+    let username = match token_user(app, key) {
+        Some(username) => username,
+        None => match key_user(app, key, audience).await? {
+            Ok(username) => username,
+            Err(why) => return Ok(Err(why)),
+        },
+    };
+    Ok(match app.store.user(username.as_str()).await? {
+        None => Err("the key's user is gone"),
+        Some(user) if user.is_disabled => Err("the key's user is disabled"),
+        Some(user) => Ok(user),
+    })
+}
+
+/// The user of an issuer's token; they must be known here like everybody.
+fn token_user(app: &App, token: &str) -> Option<Username> {
+    if token.starts_with(api_key::PREFIX) {
+        return None;
+    }
+    app.config.token_reader.as_ref()?.user(token)
+}
+
+async fn key_user(app: &App, key: &str, audience: &str) -> Outcome<Result<Username, &'static str>> {
     let Some(claims) = api_key::verify(&app.custody, key) else {
         return Ok(Err("the key is wrong or expired"));
     };
@@ -78,13 +102,30 @@ pub(crate) async fn authenticate(
     if kept.username != claims.sub || !claims.aud.iter().any(|a| a == audience) {
         return Ok(Err("the key is for another audience"));
     }
-    let user = app.store.user(claims.sub.as_str()).await?;
-    Ok(user.ok_or("the key's user is gone"))
+    Ok(Ok(claims.sub))
 }
 
 impl Caller {
     pub(crate) fn is_administrator(&self) -> bool {
         self.user.role == UserRole::Administrator
+    }
+
+    /// Refuses unless the caller has a right in a team. A team that they are not in looks like one that is not there.
+    pub(crate) async fn team(&self, app: &App, name: &str, right: Right) -> Outcome<()> {
+        let missing = || Fault::missing("team", name);
+        if self.is_administrator() {
+            return Ok(());
+        }
+        let level = app.store.team_level(name, self.user.username.as_str()).await?.ok_or_else(missing)?;
+        if level.may(right) {
+            return Ok(());
+        }
+        Err(Fault::Denied(format!(
+            "`{}` is {} of team `{name}`; this needs {}",
+            self.user.username,
+            level.as_str(),
+            right.least().as_str()
+        )))
     }
 
     /// The project, if the caller has `needed` on it.

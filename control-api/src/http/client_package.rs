@@ -30,24 +30,23 @@ fn archive() -> Vec<u8> {
         "Metadata-Version: 2.1\nName: cmlapi\nVersion: {version}\nSummary: A client of Millgate's API v2\n\
          License: Apache-2.0\nRequires-Python: >=3.9\n"
     );
-    let own = [
-        ("PKG-INFO", information.as_bytes()),
-        ("backend.py", BACKEND.as_bytes()),
-        ("pyproject.toml", PYPROJECT.as_bytes()),
-    ];
-    let package =
-        sdk::files().filter(|(path, _)| path.starts_with("cmlapi/")).map(|(path, content)| (path, content));
     let mut archive = tar::Builder::new(Vec::new());
-    for (path, content) in own.into_iter().chain(package) {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        archive
-            .append_data(&mut header, format!("cmlapi-{version}/{path}"), content)
-            .expect("memory can be written to");
+    append(&mut archive, "PKG-INFO", information.as_bytes());
+    append(&mut archive, "backend.py", BACKEND.as_bytes());
+    append(&mut archive, "pyproject.toml", PYPROJECT.as_bytes());
+    for (path, content) in sdk::files().filter(|(path, _)| path.starts_with("cmlapi/")) {
+        append(&mut archive, path, content);
     }
     archive.into_inner().expect("memory can be written to")
+}
+
+fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    let path = format!("cmlapi-{}/{path}", env!("CARGO_PKG_VERSION"));
+    archive.append_data(&mut header, path, content).expect("memory can be written to");
 }
 
 /// A gzip file (RFC 1952) of stored blocks (RFC 1951): some 100 kB, for which no compressor is worth its crates.

@@ -8,7 +8,7 @@ use super::{
     caller::{Caller, Path},
     fields::Fields,
     query::Params,
-    views,
+    users, views,
 };
 use crate::{app::App, fault::Fault, rows::Level};
 
@@ -38,9 +38,7 @@ pub(crate) async fn add(
     let level = body
         .word("permission", "`viewer`, `operator`, `contributor`, `admin`", Level::parse)?
         .ok_or_else(|| Fault::Invalid("field `permission` is missing".to_owned()))?;
-    if app.store.user(&username).await?.is_none() {
-        return Err(Fault::missing("user", &username));
-    }
+    users::found(&app, &username).await?;
     if project.owner.as_str() == username {
         return Err(Fault::Invalid(format!("`{username}` owns project `{id}` and may do everything")));
     }

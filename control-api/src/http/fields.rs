@@ -1,7 +1,10 @@
 //! The JSON body of a request, read field by field: numbers are taken as text too, `null` is absent, what nobody asked
 //! for is named at the end. Errors say field, value and rule.
 
-use axum::{extract::FromRequest, extract::Request};
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Request},
+};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
@@ -9,6 +12,8 @@ use crate::fault::{Fault, Outcome};
 
 /// Bytes of a JSON body.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a user's name.
+const USERNAME_BYTES_MAX: usize = 128;
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 255;
 
@@ -26,14 +31,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Fault;
 
     async fn from_request(request: Request, _: &S) -> Outcome<Self> {
-        let body = Limited::new(request.into_body(), BODY_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|e| match e.downcast::<http_body_util::LengthLimitError>() {
-                Ok(_) => Fault::TooLarge(format!("the body is over {BODY_BYTES_MAX} bytes")),
-                Err(e) => Fault::Invalid(format!("the body could not be read: {e}")),
-            })?
-            .to_bytes();
+        let body = read_body(request.into_body()).await?;
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::nested(String::new(), Map::new()));
         }
@@ -43,6 +41,16 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             Err(e) => Err(Fault::Invalid(format!("the body is not JSON: {e}"))),
         }
     }
+}
+
+/// The whole of a JSON body.
+pub(super) async fn read_body(body: Body) -> Outcome<Bytes> {
+    let collected = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    let collected = collected.map_err(|e| match e.downcast::<http_body_util::LengthLimitError>() {
+        Ok(_) => Fault::TooLarge(format!("the body is over {BODY_BYTES_MAX} bytes")),
+        Err(e) => Fault::Invalid(format!("the body could not be read: {e}")),
+    })?;
+    Ok(collected.to_bytes())
 }
 
 impl Fields {
@@ -82,6 +90,23 @@ impl Fields {
                 self.prefix
             ))
         })
+    }
+
+    /// The name of a user or team that is to be: a part of paths and of keys, so of few characters, none of which
+    /// looks like another.
+    pub(crate) fn username(&mut self, name: &str) -> Outcome<String> {
+        let text = self.name(name)?;
+        let is_fine = text.len() <= USERNAME_BYTES_MAX
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._@+-".contains(c));
+        if is_fine {
+            return Ok(text);
+        }
+        let rule = format!(
+            "it must have 1 to {USERNAME_BYTES_MAX} of the characters `a-z`, `A-Z`, `0-9`, `.`, `_`, `@`, `+`, `-`, \
+             the first a letter or digit"
+        );
+        Err(self.wrong(name, &Value::String(text), &rule))
     }
 
     /// A text that may be a name, where it is there.

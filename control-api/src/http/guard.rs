@@ -13,6 +13,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
+    audit::Doing,
     caller::{Caller, authenticate},
     operation::{Needs, Operation, Route},
 };
@@ -31,14 +32,8 @@ pub(super) fn stand_before(app: &App, route: Route) -> MethodRouter<App> {
 }
 
 async fn pass(app: &App, operation: Arc<Operation>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let mut response = match admit(app, &operation, &mut parts).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                parts.extensions.insert(caller);
-            }
-            next.run(Request::from_parts(parts, body)).await
-        }
+    let mut response = match attend(app, &operation, request, next).await {
+        Ok(response) => response,
         Err(fault) => fault.into_response(),
     };
     // Tests compare each answer with what the operation says of it.
@@ -46,46 +41,76 @@ async fn pass(app: &App, operation: Arc<Operation>, request: Request, next: Next
     response
 }
 
-/// The caller, where the operation needs one.
-async fn admit(app: &App, operation: &Operation, parts: &mut Parts) -> Outcome<Option<Caller>> {
+/// Lets a request in or not, and records what comes of it. Who has no good key is nobody to be recorded.
+async fn attend(app: &App, operation: &Operation, mut request: Request, next: Next) -> Outcome<Response> {
+    let caller = caller(app, operation, request.headers()).await?;
+    let (mut parts, body) = request.into_parts();
+    let named = path_names(&mut parts).await?;
+    request = Request::from_parts(parts, body);
+    let admitted = match &caller {
+        Some(caller) => admit(app, operation, caller, &named).await,
+        None => Ok(()),
+    };
+    let (mut doing, mut request) = Doing::begin(operation, request).await?;
+    if let Some(doing) = &mut doing {
+        doing.by(caller.as_ref().map(|caller| caller.user.username.as_str()), value_of(&named, "project_id"));
+    }
+    let response = match admitted {
+        Ok(()) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            next.run(request).await
+        }
+        Err(fault) => fault.into_response(),
+    };
+    match doing {
+        Some(doing) => doing.end(app, response).await,
+        None => Ok(response),
+    }
+}
+
+/// Who calls, where the operation needs somebody.
+async fn caller(app: &App, operation: &Operation, headers: &HeaderMap) -> Outcome<Option<Caller>> {
     if operation.needs == Needs::Nothing {
         return Ok(None);
     }
     let no_key = || Fault::Unauthenticated("no API key: send `Authorization: Bearer <key>`".to_owned());
-    let key = sent_key(&parts.headers, operation).ok_or_else(no_key)?;
+    let key = sent_key(headers, operation).ok_or_else(no_key)?;
     let wrong = |_| Fault::Unauthenticated("the API key is wrong, expired or deleted".to_owned());
-    let caller = Caller { user: authenticate(app, &key, "API").await?.map_err(wrong)? };
-    let named = path_names(parts).await?;
-    let name = |parameter: &str| {
-        let found = named.iter().find(|(name, _)| name == parameter);
-        found
-            .map(|(_, value)| value.as_str())
-            .ok_or_else(|| Fault::internal(format!("the path of {} has no {{{parameter}}}", operation.name)))
-    };
-    match operation.needs {
-        Needs::Nothing | Needs::Key | Needs::RightByBody(_) => {}
-        Needs::Right(right) => {
-            caller.project(app, name("project_id")?, right.least()).await?;
-        }
-        Needs::Oneself => {
-            let username = name("username")?;
-            if caller.user.username.as_str() != username && !caller.is_administrator() {
-                return Err(Fault::missing("user", username));
-            }
-        }
-        Needs::Administrator => {
-            if !caller.is_administrator() {
-                return Err(Fault::Denied(format!(
-                    "`{}` is not an administrator of this server",
-                    caller.user.username
-                )));
-            }
-        }
-    }
-    Ok(Some(caller))
+    Ok(Some(Caller { user: authenticate(app, &key, "API").await?.map_err(wrong)? }))
 }
 
-async fn path_names(parts: &mut Parts) -> Outcome<Vec<(String, String)>> {
+/// Refuses who may not do it.
+async fn admit(app: &App, operation: &Operation, caller: &Caller, named: &Names) -> Outcome<()> {
+    let name = |parameter: &str| {
+        let missing = || Fault::internal(format!("the path of {} has no {{{parameter}}}", operation.name));
+        value_of(named, parameter).ok_or_else(missing)
+    };
+    match operation.needs {
+        Needs::Nothing | Needs::Key | Needs::RightByBody(_) => Ok(()),
+        Needs::Right(right) => caller.project(app, name("project_id")?, right.least()).await.map(|_| ()),
+        Needs::InTeam(right) => caller.team(app, name("team_name")?, right).await,
+        Needs::Oneself => {
+            let username = name("username")?;
+            let may = caller.user.username.as_str() == username || caller.is_administrator();
+            if may { Ok(()) } else { Err(Fault::missing("user", username)) }
+        }
+        Needs::Administrator if caller.is_administrator() => Ok(()),
+        Needs::Administrator => {
+            Err(Fault::Denied(format!("`{}` is not an administrator of this server", caller.user.username)))
+        }
+    }
+}
+
+/// Names in the path of a request, and what they are.
+type Names = Vec<(String, String)>;
+
+fn value_of<'a>(named: &'a Names, name: &str) -> Option<&'a str> {
+    named.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+async fn path_names(parts: &mut Parts) -> Outcome<Names> {
     let names = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|_| Fault::NotFound("there is no such path".to_owned()))?;

@@ -12,7 +12,7 @@ use super::{
     caller::{Path, authenticate},
     fields::Fields,
     guard::bearer,
-    views,
+    users, views,
 };
 use crate::{
     app::App,
@@ -26,7 +26,7 @@ const AUDIENCES: [&str; 2] = ["API", "Application"];
 
 /// The user of the path.
 async fn subject(app: &App, username: &str) -> Outcome<User> {
-    app.store.user(username).await?.ok_or_else(|| Fault::missing("user", username))
+    users::found(app, username).await
 }
 
 pub(crate) async fn list(State(app): State<App>, Path(username): Path<String>) -> Answered {

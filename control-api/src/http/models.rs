@@ -12,6 +12,7 @@ use super::{
     latest,
     policies::Reader,
     query::Params,
+    users,
     views::{self, People},
 };
 use crate::{
@@ -111,7 +112,7 @@ async fn run_as(app: &App, caller: &Caller, body: &mut Fields) -> Outcome<String
             "field `run_as` is {run_as:?}: only an administrator names another user"
         )));
     }
-    if app.store.user(&run_as).await?.is_none() {
+    if users::found(app, &run_as).await.is_err() {
         return Err(Fault::Invalid(format!("field `run_as` is {run_as:?}: there is no such user")));
     }
     Ok(run_as)

@@ -21,6 +21,8 @@ pub(crate) enum Needs {
     Right(Right),
     /// A right on the project of what the body names; the handler asks for it.
     RightByBody(Right),
+    /// A right in the team of the path.
+    InTeam(Right),
     /// To be the user of the path, or an administrator.
     Oneself,
     /// To be an administrator.
@@ -87,6 +89,8 @@ pub(crate) struct Operation {
     /// Fields that are taken and not written down: what other clients send in their place.
     pub(crate) also_takes: &'static [&'static str],
     pub(crate) answers: Answers,
+    /// Who did it, and what came of it, is kept.
+    pub(crate) is_recorded: bool,
     pub(crate) about: &'static str,
 }
 
@@ -112,13 +116,14 @@ where
     let filter = MethodFilter::try_from(method.clone()).expect("routes have methods that axum knows");
     let operation = Operation {
         name,
-        method,
         path,
         needs: needs.into(),
         query: Vec::new(),
         takes: Takes::Nothing,
         also_takes: &[],
         answers: Answers::Nothing,
+        is_recorded: method != Method::GET,
+        method,
         about: "",
     };
     Route { operation, handler: on(filter, handler), alias: None }
@@ -128,6 +133,12 @@ impl Route {
     /// Another path of the same operation, which the document does not name.
     pub(crate) fn also_at(mut self, path: &'static str) -> Self {
         self.alias = Some(path);
+        self
+    }
+
+    /// It only looks, though its method is not `GET`, or is done as often as calls are.
+    pub(crate) fn goes_unrecorded(mut self) -> Self {
+        self.operation.is_recorded = false;
         self
     }
 

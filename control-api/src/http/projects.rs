@@ -1,6 +1,7 @@
 //! Projects and their collaborators.
 
 use axum::extract::State;
+use millgate_contract::ids::Username;
 use serde_json::{Value, json};
 
 use super::{
@@ -8,12 +9,14 @@ use super::{
     caller::{Caller, Path},
     fields::Fields,
     query::Params,
+    teams,
     views::{self, People},
 };
 use crate::{
     app::App,
     fault::{Fault, Outcome},
-    rows::{Level, Project, Visibility},
+    rights::Right,
+    rows::{Level, Project, UserKind, Visibility},
     store::{NewProject, ProjectPatch},
     template,
 };
@@ -75,16 +78,60 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, mut body: Fie
         environment: body.environment("environment")?.unwrap_or_else(|| "{}".to_owned()),
         shared_memory_limit: body.integer("shared_memory_limit", 0, 1 << 40)?.unwrap_or(0),
     };
-    refuse_given(&mut body, &["git_url", "parent_project", "team_name"])?;
+    refuse_given(&mut body, &["git_url", "parent_project"])?;
+    let creator = &caller.user.username;
+    let owner = match body.text("team_name")?.filter(|name| !name.is_empty()) {
+        Some(team) => team_for(&app, &caller, &team).await?,
+        None => creator.clone(),
+    };
     body.ignore(&["git_ref", "organization_permission"]);
-    let project = app.store.insert_project(&caller.user.username, &new).await?;
+    let project = app.store.insert_project(&owner, creator, &new).await?;
     let folder = app.dir.project(project.id.as_str());
     tokio::fs::create_dir_all(&folder).await?;
     for (path, text) in files {
         tokio::fs::write(folder.join(path), text).await?;
     }
     app.changed();
-    Ok(Answer::of(shown(&app, &project, Level::Admin).await?).ignoring(body.unknown()))
+    let level = app.store.level(&caller.user, &project).await?.unwrap_or(Level::Viewer);
+    Ok(Answer::of(shown(&app, &project, level).await?).ignoring(body.unknown()))
+}
+
+/// The team that is to own a project, if the caller changes what is the team's.
+async fn team_for(app: &App, caller: &Caller, name: &str) -> Outcome<Username> {
+    let missing = || Fault::Invalid(format!("field `team_name` is {name:?}: the caller is in no such team"));
+    let team = teams::found(app, name).await.map_err(|_| missing())?;
+    if caller.is_administrator() {
+        return Ok(team.username);
+    }
+    let level = app.store.team_level(name, caller.user.username.as_str()).await?.ok_or_else(missing)?;
+    if !level.may(Right::Change) {
+        return Err(Fault::Denied(format!(
+            "`{}` is {} of team `{name}`; this needs {}",
+            caller.user.username,
+            level.as_str(),
+            Right::Change.least().as_str()
+        )));
+    }
+    Ok(team.username)
+}
+
+/// The user or team that a project is to be given to: any user, or a team the caller may make projects of. Clients send
+/// the owner there is along with everything else.
+async fn new_owner(
+    app: &App,
+    caller: &Caller,
+    body: &mut Fields,
+    old: &Username,
+) -> Outcome<Option<Username>> {
+    let Some(mut owner) = body.object("owner")? else { return Ok(None) };
+    owner.ignore(&["name", "email"]);
+    let name = owner.text("username")?.filter(|name| !name.is_empty() && *name != old.as_str());
+    let Some(name) = name else { return Ok(None) };
+    match app.store.user(&name).await? {
+        Some(user) if user.kind == UserKind::Team => team_for(app, caller, &name).await.map(Some),
+        Some(user) => Ok(Some(user.username)),
+        None => Err(Fault::Invalid(format!("field `owner.username` is {name:?}: there is no such user"))),
+    }
 }
 
 /// Fields that would change what is made and that nothing here acts on.
@@ -111,29 +158,28 @@ pub(crate) async fn update(
     mut body: Fields,
 ) -> Answered {
     let (project, level) = caller.project(&app, &id, Level::Contributor).await?;
+    let owner = new_owner(&app, &caller, &mut body, &project.owner).await?;
+    if owner.is_some() && !level.may(Right::Govern) {
+        return Err(Fault::Denied(format!("only an admin of project `{id}` gives it another owner")));
+    }
     let patch = ProjectPatch {
+        owner,
         name: body.name_or("name")?,
         description: body.text("description")?,
         visibility: body.word("visibility", VISIBILITIES, Visibility::parse)?,
         environment: body.environment("environment")?,
         shared_memory_limit: body.integer("shared_memory_limit", 0, 1 << 40)?,
     };
-    if patch.visibility.is_some_and(|v| v != project.visibility) && level < Level::Admin {
+    if patch.visibility.is_some_and(|v| v != project.visibility) && !level.may(Right::Govern) {
         return Err(Fault::Denied(format!("only an admin of project `{id}` changes its visibility")));
     }
     app.store.update_project(&project, &patch).await?;
     app.changed();
-    let (project, level) = caller.project(&app, &id, Level::Viewer).await?;
+    let project = app.store.project(&project.id).await?.ok_or_else(|| Fault::missing("project", &id))?;
+    // Who gave it away may not see it any more.
+    let level = app.store.level(&caller.user, &project).await?.unwrap_or(Level::Viewer);
     // Clients send back the whole object they read.
-    body.ignore(&[
-        "id",
-        "owner",
-        "creator",
-        "default_engine_type",
-        "created_at",
-        "updated_at",
-        "creation_status",
-    ]);
+    body.ignore(&["id", "creator", "default_engine_type", "created_at", "updated_at", "creation_status"]);
     body.ignore(&["permissions", "ephemeral_storage_request", "ephemeral_storage_limit"]);
     Ok(Answer::of(shown(&app, &project, level).await?).ignoring(body.unknown()))
 }

@@ -4,14 +4,14 @@
 use axum::http::Method;
 
 use super::{
-    builds, calls, client_package, collaborators, deployments, document, file_move, files, keys, metrics,
-    models, old,
+    audit, builds, calls, client_package, collaborators, deployments, document, file_move, files, keys,
+    login, metrics, models, old,
     operation::{
         Answers,
-        Needs::{Administrator, Key, Nothing, Oneself, RightByBody},
+        Needs::{Administrator, InTeam, Key, Nothing, Oneself, RightByBody},
         Route, Takes, route,
     },
-    projects, source, users,
+    projects, source, teams, users,
 };
 use crate::rights::Right::{Change, Govern, Operate, See};
 
@@ -48,8 +48,19 @@ const FOLLOW: &str = "go on until there is nothing more to come";
 
 /// Every operation.
 pub(crate) fn all() -> Vec<Route> {
-    let groups =
-        [projects(), files(), models(), builds(), deployments(), tracked(), accounts(), documents(), old()];
+    let groups = [
+        projects(),
+        files(),
+        models(),
+        builds(),
+        deployments(),
+        tracked(),
+        accounts(),
+        teams(),
+        audit(),
+        documents(),
+        old(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -115,6 +126,7 @@ fn files() -> Vec<Route> {
             .body(Takes::Files)
             .about("Writes files; each key of the form is the path of its file"),
         route((POST, path!(project "/files/{path}:download")), "DownloadProjectFile", See, files::download)
+            .goes_unrecorded()
             .answer(Answers::File("application/octet-stream"))
             .about("The bytes of a file"),
         route(
@@ -248,20 +260,18 @@ fn tracked() -> Vec<Route> {
             .query("page_token", "string", "`next_page_token` of the page before")
             .answer(Answers::List { field: "metrics", of: "MetricRow", is_paged: true })
             .about("Lists what predictions tracked, and aggregates, ascending by their start"),
-        route(
-            (POST, "/api/v2/metrics/delayed"),
-            "TrackDelayedMetrics",
-            RightByBody(See),
-            metrics::add_delayed,
-        )
-        .takes("TrackDelayedMetricsRequest")
-        .about("Adds metrics to a prediction that became known after it"),
+        // Kept under the caller's name until the prediction is there, and then only if they may add to it.
+        route((POST, "/api/v2/metrics/delayed"), "TrackDelayedMetrics", Key, metrics::add_delayed)
+            .goes_unrecorded()
+            .takes("TrackDelayedMetricsRequest")
+            .about("Adds metrics to a prediction that became known after it"),
         route(
             (POST, "/api/v2/metrics/aggregates"),
             "TrackAggregateMetrics",
             RightByBody(See),
             metrics::add_aggregate,
         )
+        .goes_unrecorded()
         .takes("TrackAggregateMetricsRequest")
         .about("Adds a row about a span of time"),
     ]
@@ -272,6 +282,23 @@ fn accounts() -> Vec<Route> {
         route((GET, "/api/v2/users"), "ListUsers", Administrator, users::list)
             .lists("users", "User")
             .about("Lists the users of this server"),
+        route((POST, "/api/v2/users"), "CreateUser", Administrator, users::create)
+            .takes("CreateUserRequest")
+            .answers("User")
+            .about("Makes a user or a service account"),
+        route((PATCH, "/api/v2/users/{username}"), "UpdateUser", Oneself, users::update)
+            .takes("User")
+            .answers("User")
+            .about("Changes a user; role and access only by an administrator"),
+        route((DELETE, "/api/v2/users/{username}"), "DeleteUser", Administrator, users::delete)
+            .about("Deletes a user with all keys; what they made goes on"),
+        route((PUT, "/api/v2/users/{username}/password"), "SetPassword", Oneself, users::set_password)
+            .takes("SetPasswordRequest")
+            .about("Sets a user's password"),
+        route((POST, "/api/v2/auth/login"), "Login", Nothing, login::login)
+            .takes("LoginRequest")
+            .answers("CreateV2KeyResponse")
+            .about("Gives who knows the password an API key for half a day"),
         route((GET, "/api/v2/users/{username}"), "GetUser", Oneself, users::show)
             .answers("User")
             .about("Shows a user"),
@@ -287,12 +314,58 @@ fn accounts() -> Vec<Route> {
         route((DELETE, "/api/v2/users/{username}/v2_keys/{key_id}"), "DeleteV2Key", Oneself, keys::delete)
             .about("Deletes an API key"),
         route((POST, "/api/v2/auth/validate_key"), "ValidateApiKeyV2", Nothing, keys::validate)
+            .goes_unrecorded()
             .takes("ValidateApiKeyV2Request")
             .answers("ValidateApiKeyV2Response")
             .about("Says whether the key of this request is good, and whose it is"),
         route((GET, "/api/v2/runtimes"), "ListRuntimes", Key, users::runtimes)
             .lists("runtimes", "Runtime")
             .about("Lists the runtimes that models are built for"),
+    ]
+}
+
+fn teams() -> Vec<Route> {
+    vec![
+        route((GET, "/api/v2/teams"), "ListTeams", Key, teams::list)
+            .lists("teams", "Team")
+            .about("Lists the teams the caller is in"),
+        route((POST, "/api/v2/teams"), "CreateTeam", Administrator, teams::create)
+            .takes("CreateTeamRequest")
+            .answers("Team")
+            .about("Makes a team"),
+        route((GET, "/api/v2/teams/{team_name}"), "GetTeam", InTeam(See), teams::show)
+            .answers("Team")
+            .about("Shows a team and its members"),
+        route((DELETE, "/api/v2/teams/{team_name}"), "DeleteTeam", InTeam(Govern), teams::delete)
+            .about("Deletes a team that owns no project"),
+        route(
+            (PUT, "/api/v2/teams/{team_name}/members/{username}"),
+            "AddTeamMember",
+            InTeam(Govern),
+            teams::add_member,
+        )
+        .takes("AddTeamMemberRequest")
+        .about("Gives a user a level in all projects of a team, or another one"),
+        route(
+            (DELETE, "/api/v2/teams/{team_name}/members/{username}"),
+            "DeleteTeamMember",
+            InTeam(Govern),
+            teams::remove_member,
+        )
+        .about("Takes a user out of a team"),
+    ]
+}
+
+fn audit() -> Vec<Route> {
+    vec![
+        route((GET, "/api/v2/audit"), "ListAuditEntries", Administrator, audit::list)
+            .lists("entries", "AuditEntry")
+            .query("since", "string", "RFC 3339: entries from then on")
+            .query("until", "string", "RFC 3339: entries before then")
+            .about("Who did what to which object, when, and from where"),
+        route((GET, "/api/v2/audit/export"), "ExportAudit", Administrator, audit::export)
+            .answer(Answers::File("application/x-ndjson"))
+            .about("All of it as JSON lines"),
     ]
 }
 
@@ -313,8 +386,10 @@ fn documents() -> Vec<Route> {
 fn old() -> Vec<Route> {
     let routes = [
         route((POST, path!(old "list-models")), "OldListModels", RightByBody(See), old::list)
+            .goes_unrecorded()
             .about("Lists models"),
         route((POST, path!(old "get-model")), "OldGetModel", RightByBody(See), old::show)
+            .goes_unrecorded()
             .about("Shows a model"),
         route((POST, path!(old "create-model")), "OldCreateModel", RightByBody(Change), old::create)
             .about("Makes a model, builds and deploys it"),

@@ -5,4 +5,7 @@ mod flow;
 mod lists;
 mod metrics;
 mod old;
+mod people;
+mod permissions;
+mod recorded;
 mod uploads;

@@ -55,6 +55,9 @@ pub(crate) fn user(user: &User) -> Value {
         "name": user.name,
         "email": user.email,
         "role": user.role.as_str(),
+        "kind": user.kind.as_str(),
+        "is_disabled": user.is_disabled,
+        "has_password": !user.password_hash.is_empty(),
         "created_at": rfc3339(user.created_us),
     })
 }

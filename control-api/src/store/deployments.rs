@@ -108,6 +108,9 @@ impl Store {
         .bind(from.as_str())
         .execute(&mut *tx)
         .await?;
+        if done.rows_affected() == 1 && (to.is_over() || to == DeploymentStatus::Deployed) {
+            super::audit::deployment_moved(&mut tx, id.as_str(), to, reason).await?;
+        }
         tx.commit().await?;
         Ok(done.rows_affected() == 1)
     }

@@ -94,7 +94,8 @@ impl Store {
             None => Filter {
                 select: "SELECT m.* FROM models m JOIN projects p ON p.id = m.project_id WHERE m.is_deleting = 0 \
                          AND ($2 = 'all' OR p.owner = $1 OR EXISTS (SELECT 1 FROM collaborators c \
-                         WHERE c.project_id = p.id AND c.username = $1))",
+                         WHERE c.project_id = p.id AND c.username = $1) OR EXISTS (SELECT 1 FROM team_members t \
+                         WHERE t.team = p.owner AND t.username = $1))",
                 scope: vec![
                     user.username.to_string(),
                     if user.role == UserRole::Administrator { "all" } else { "own" }.into(),

@@ -38,6 +38,7 @@ pub(crate) struct NewProject {
 /// What is to change.
 #[derive(Debug, Default)]
 pub(crate) struct ProjectPatch {
+    pub(crate) owner: Option<Username>,
     pub(crate) name: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) visibility: Option<Visibility>,
@@ -46,19 +47,25 @@ pub(crate) struct ProjectPatch {
 }
 
 impl Store {
-    pub(crate) async fn insert_project(&self, owner: &Username, new: &NewProject) -> Outcome<Project> {
+    pub(crate) async fn insert_project(
+        &self,
+        owner: &Username,
+        creator: &Username,
+        new: &NewProject,
+    ) -> Outcome<Project> {
         let id = names::project_id();
         let mut tx = self.begin().await?;
         let number = next(&mut tx, "project").await?;
         sqlx::query(
             "INSERT INTO projects (id, number, name, owner, creator, description, visibility, default_engine_type, \
              environment, shared_memory_limit, is_deleting, created_us, updated_us) \
-             VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, 0, $10, $10)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $11, $11)",
         )
         .bind(id.as_str())
         .bind(number)
         .bind(&new.name)
         .bind(owner.as_str())
+        .bind(creator.as_str())
         .bind(&new.description)
         .bind(new.visibility.as_str())
         .bind(&new.default_engine_type)
@@ -85,12 +92,16 @@ impl Store {
         if user.role == UserRole::Administrator || user.username == project.owner {
             return Ok(Some(Level::Admin));
         }
-        let row = sqlx::query("SELECT permission FROM collaborators WHERE project_id = $1 AND username = $2")
-            .bind(project.id.as_str())
-            .bind(user.username.as_str())
-            .fetch_optional(&self.read)
-            .await?;
-        let level = row.and_then(|row| Level::parse(&text(&row, "permission")));
+        let rows = sqlx::query(
+            "SELECT permission FROM collaborators WHERE project_id = $1 AND username = $2 UNION \
+             SELECT permission FROM team_members WHERE team = $3 AND username = $2",
+        )
+        .bind(project.id.as_str())
+        .bind(user.username.as_str())
+        .bind(project.owner.as_str())
+        .fetch_all(&self.read)
+        .await?;
+        let level = rows.iter().filter_map(|row| Level::parse(&text(row, "permission"))).max();
         Ok(level.or((project.visibility != Visibility::Private).then_some(Level::Viewer)))
     }
 
@@ -117,7 +128,8 @@ impl Store {
         };
         let filter = Filter {
             select: "SELECT p.* FROM projects p WHERE p.is_deleting = 0 AND ($2 = 'all' OR p.owner = $1 OR EXISTS \
-                     (SELECT 1 FROM collaborators c WHERE c.project_id = p.id AND c.username = $1) \
+                     (SELECT 1 FROM collaborators c WHERE c.project_id = p.id AND c.username = $1) OR EXISTS \
+                     (SELECT 1 FROM team_members t WHERE t.team = p.owner AND t.username = $1) \
                      OR ($2 = 'public' AND p.visibility <> 'private'))",
             scope: vec![user.username.to_string(), wide.into()],
             columns: COLUMNS,
@@ -129,9 +141,10 @@ impl Store {
     pub(crate) async fn update_project(&self, project: &Project, patch: &ProjectPatch) -> Outcome<()> {
         let mut tx = self.begin().await?;
         let name = patch.name.as_ref().unwrap_or(&project.name);
+        let owner = patch.owner.as_ref().unwrap_or(&project.owner);
         sqlx::query(
             "UPDATE projects SET name = $1, description = $2, visibility = $3, environment = $4, \
-             shared_memory_limit = $5, updated_us = $6 WHERE id = $7",
+             shared_memory_limit = $5, updated_us = $6, owner = $7 WHERE id = $8",
         )
         .bind(name)
         .bind(patch.description.as_ref().unwrap_or(&project.description))
@@ -139,10 +152,11 @@ impl Store {
         .bind(patch.environment.as_ref().unwrap_or(&project.environment))
         .bind(patch.shared_memory_limit.unwrap_or(project.shared_memory_limit))
         .bind(now_us())
+        .bind(owner.as_str())
         .bind(project.id.as_str())
         .execute(&mut *tx)
         .await
-        .map_err(|e| name_taken(e, project.owner.as_str(), name))?;
+        .map_err(|e| name_taken(e, owner.as_str(), name))?;
         Ok(tx.commit().await?)
     }
 

@@ -32,17 +32,25 @@ pub(crate) struct CallersRow {
 
 impl Store {
     pub(crate) async fn administrators(&self) -> Outcome<Vec<String>> {
-        let rows = sqlx::query("SELECT username FROM users WHERE role = 'administrator' ORDER BY username")
-            .fetch_all(&self.read)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT username FROM users WHERE role = 'administrator' AND is_disabled = 0 AND deleted_us = 0 \
+             ORDER BY username",
+        )
+        .fetch_all(&self.read)
+        .await?;
         Ok(rows.iter().map(|row| row.get("username")).collect())
     }
 
+    /// Who may come in and has any level in the project.
     pub(crate) async fn callers(&self) -> Outcome<Vec<CallersRow>> {
         let rows = sqlx::query(
-            "SELECT id AS project, owner AS username, number FROM projects WHERE is_deleting = 0 UNION \
+            "SELECT callers.project, callers.username, callers.number FROM ( \
+             SELECT id AS project, owner AS username, number FROM projects WHERE is_deleting = 0 UNION \
              SELECT c.project_id, c.username, p.number FROM collaborators c JOIN projects p ON p.id = c.project_id \
-             WHERE p.is_deleting = 0 ORDER BY 3, 2",
+             WHERE p.is_deleting = 0 UNION \
+             SELECT p.id, t.username, p.number FROM team_members t JOIN projects p ON p.owner = t.team \
+             WHERE p.is_deleting = 0) callers JOIN users u ON u.username = callers.username \
+             WHERE u.is_disabled = 0 AND u.deleted_us = 0 AND u.kind <> 'team' ORDER BY 3, 2",
         )
         .fetch_all(&self.read)
         .await?;
