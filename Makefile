@@ -1,4 +1,4 @@
-.PHONY: demo test build image bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs \
+.PHONY: demo test build image fuzz bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs \
 	load-gateway load-runtime
 
 # Builds, serves, trains and deploys examples/iris, calls it, and keeps the server in the foreground.
@@ -13,6 +13,10 @@ test:
 build:
 	@deploy/setup.sh build
 	cargo build --release --bins --locked
+
+# What must hold of any bytes from outside, tried for so long by a fuzzer: `make fuzz FUZZ_SECONDS=600`.
+fuzz:
+	@deploy/fuzz.sh
 
 # A container image, where there is an engine (docker or podman).
 image:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what building and testing need and the machine lacks. Idempotent: a second run changes nothing.
-# usage: deploy/setup.sh build|test|bench
+# usage: deploy/setup.sh build|test|bench|fuzz
 set -eu
 cd "$(dirname "$0")/.."
 need=${1:-build}
@@ -37,6 +37,21 @@ if [ "$need" = bench ]; then
     debian strace strace
 fi
 
+deny() { # cargo-deny. Unoptimised: it builds in half the time and runs for a second.
+    cargo deny --version >/dev/null 2>&1 && return 0
+    say "installing cargo-deny"
+    cargo install --locked --debug cargo-deny
+}
+
+if [ "$need" = fuzz ]; then
+    debian c++ g++
+    deny
+    cargo fuzz --version >/dev/null 2>&1 || {
+        say "installing cargo-fuzz"
+        cargo install --locked cargo-fuzz
+    }
+fi
+
 [ "$need" = test ] || exit 0
 
 debian promtool prometheus
@@ -45,11 +60,7 @@ cargo nextest --version >/dev/null 2>&1 || {
     say "installing cargo-nextest"
     cargo install --locked cargo-nextest
 }
-cargo deny --version >/dev/null 2>&1 || {
-    say "installing cargo-deny"
-    # Unoptimised: it builds in half the time and runs for a second.
-    cargo install --locked --debug cargo-deny
-}
+deny
 stamp=.venv/requirements-installed
 if ! cmp -s deploy/dev-requirements.txt "$stamp"; then
     say "creating .venv with the Python tools for tests"

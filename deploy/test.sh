@@ -29,6 +29,7 @@ count() {
 }
 
 check "format" cargo fmt --all --check
+check "format of fuzz targets" cargo fmt --manifest-path gateway/fuzz/Cargo.toml --check
 check "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 check "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 check "licences, bans, sources" cargo deny check bans licenses sources
