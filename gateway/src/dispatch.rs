@@ -17,50 +17,77 @@ use crate::{
     slots::{deployment::Shared, link::Link},
 };
 
-/// Where a call ran.
+/// Where a call runs, or ran, or may have.
 pub(crate) struct Ran {
     pub(crate) replica: ReplicaId,
     pub(crate) shared: Arc<Shared>,
-    /// From the first byte written to the last one read.
-    pub(crate) took: Duration,
+    begun: Instant,
+    ended: Option<Instant>,
 }
 
-/// How a search ended.
-pub(crate) struct Found {
-    /// The replica's answer, or why there is none.
-    pub(crate) end: Result<Done, Refusal>,
-    /// The replica that ran it, if one did or may have.
-    pub(crate) ran: Option<Ran>,
-    /// How long it waited for replicas.
-    pub(crate) waited: Duration,
+impl Ran {
+    fn on(link: &Link, begun: Instant) -> Self {
+        Self { replica: link.hello.replica.clone(), shared: Arc::clone(&link.shared), begun, ended: None }
+    }
+
+    /// From the first byte written to the last one read, or to now.
+    pub(crate) fn took(&self) -> Duration {
+        self.ended.unwrap_or_else(Instant::now) - self.begun
+    }
 }
 
-/// Runs a call at most once.
-pub(crate) async fn dispatch(inner: &Inner, route: &Arc<Route>, order: &Order<'_>) -> Found {
+/// How far a call has come. It is its owner's, and true at every moment: a caller that hangs up ends a call anywhere.
+#[derive(Default)]
+pub(crate) struct Progress {
+    lined_up: Option<Instant>,
+    /// When it stopped waiting: for its replica, or for good.
+    called: Option<Instant>,
+    ran: Option<Ran>,
+}
+
+impl Progress {
+    /// How long it waited for replicas, or has until now; none before its place in line.
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        self.lined_up.map(|since| self.called.unwrap_or_else(Instant::now) - since)
+    }
+
+    /// The replica that runs it, if one does, did or may have.
+    pub(crate) fn ran(&self) -> Option<&Ran> {
+        self.ran.as_ref()
+    }
+}
+
+/// Runs a call at most once. Gives the replica's answer, or why there is none.
+pub(crate) async fn dispatch(
+    inner: &Inner,
+    route: &Arc<Route>,
+    order: &Order<'_>,
+    progress: &mut Progress,
+) -> Result<Done, Refusal> {
     let arrival = Instant::now();
+    progress.lined_up = Some(arrival);
     let wait_until = arrival + Duration::from_millis(inner.config.wait_ms_max);
     let mut ticket = route.line.ticket();
     let mut route = Arc::clone(route);
     loop {
         let leased = lease(inner, &mut route, ticket, order.body.len(), wait_until).await;
-        let begun = Instant::now();
-        let waited = begun - arrival;
-        let link = match leased {
-            Ok(link) => link,
-            Err(refusal) => return Found { end: Err(refusal), ran: None, waited },
-        };
-        let (replica, shared) = (link.hello.replica.clone(), Arc::clone(&link.shared));
+        let now = Instant::now();
+        progress.called = Some(now);
+        let link = leased?;
+        let ran = progress.ran.insert(Ran::on(&link, now));
         let end = match call::run(link, order).await {
             Attempt::NotStarted => {
                 inner.metrics.retries.inc();
                 ticket = ticket.again();
+                (progress.called, progress.ran) = (None, None);
                 continue;
             }
             Attempt::Done(done) => Ok(done),
             Attempt::Crashed => Err(Refusal::ReplicaCrashed),
             Attempt::TimedOut => Err(Refusal::Timeout { limit_ms: order.timeout_ms }),
         };
-        return Found { end, ran: Some(Ran { replica, shared, took: begun.elapsed() }), waited };
+        ran.ended = Some(Instant::now());
+        return end;
     }
 }
 

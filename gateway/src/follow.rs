@@ -31,7 +31,7 @@ use crate::{
     lines::{Lines, LinesError},
     routes::ApplyError,
     slots::link::connect,
-    snapshot_file,
+    snapshot_file::Saver,
     spool::Courier,
 };
 
@@ -76,11 +76,14 @@ enum Refused {
 pub(crate) async fn follow(inner: &Inner, socket: PathBuf) {
     let mut pause = PAUSE_MIN;
     let mut courier = inner.config.spool.as_ref().map(Courier::new);
+    let config = &inner.config;
+    let mut saver = Saver::new(config.snapshot_file.clone(), inner.metrics.snapshot_unsaved.clone());
     loop {
+        saver.again().await;
         if let Some(courier) = &mut courier {
             courier.connect();
         }
-        let error = match Publication::open(inner, &socket, courier.as_mut()).await {
+        let error = match Publication::open(inner, &socket, courier.as_mut(), &mut saver).await {
             Ok(mut publication) => {
                 tracing::info!(socket = %socket.display(), "following the control API");
                 pause = PAUSE_MIN;
@@ -105,6 +108,7 @@ struct Publication<'a> {
     /// Writes what is in the outbox; ends with this value.
     writing: JoinSet<io::Result<()>>,
     courier: Option<&'a mut Courier>,
+    saver: &'a mut Saver,
     /// What the publisher has been told of connected slots.
     told: HashMap<DeploymentId, u16>,
 }
@@ -114,6 +118,7 @@ impl<'a> Publication<'a> {
         inner: &'a Inner,
         socket: &std::path::Path,
         courier: Option<&'a mut Courier>,
+        saver: &'a mut Saver,
     ) -> Result<Self, FollowError> {
         let stream = connect(socket).await?;
         let publisher = stream.peer_cred()?.uid();
@@ -125,7 +130,7 @@ impl<'a> Publication<'a> {
         let (outbox, messages) = mpsc::channel(MESSAGES_MAX);
         let mut writing = JoinSet::new();
         writing.spawn(write(writer, messages));
-        let publication = Self { inner, lines, outbox, writing, courier, told: HashMap::new() };
+        let publication = Self { inner, lines, outbox, writing, courier, saver, told: HashMap::new() };
         publication.say(&FromGateway::Hello {
             protocol: PUBLICATION_PROTOCOL,
             gateway: inner.config.name.clone(),
@@ -152,6 +157,10 @@ impl<'a> Publication<'a> {
                     Err(written.map_err(io::Error::other).flatten().err().map_or(FollowError::Closed, Into::into))
                 }
                 () = self.inner.connected_changed.notified() => Ok(()),
+                () = self.saver.due() => {
+                    self.saver.again().await;
+                    Ok(())
+                }
                 () = due(self.courier.as_deref_mut()) => self.ship().await,
             };
             if let Err(error) = step {
@@ -186,7 +195,7 @@ impl<'a> Publication<'a> {
                 let sealed = self.lines.bytes(bytes).await?.ok_or(FollowError::Closed)?;
                 let answer = match self.route_by(&sealed) {
                     Ok(generation) => {
-                        self.keep(sealed).await;
+                        self.saver.save(sealed).await;
                         FromGateway::Acknowledged { generation }
                     }
                     Err(error) => {
@@ -223,16 +232,6 @@ impl<'a> Publication<'a> {
         let generation = snapshot.generation;
         self.inner.apply(snapshot)?;
         Ok(generation)
-    }
-
-    /// Keeps the snapshot for the next start. A disk that fails takes nothing from the calls of now.
-    async fn keep(&self, sealed: Bytes) {
-        let Some(file) = self.inner.config.snapshot_file.clone() else { return };
-        let path = file.display().to_string();
-        let saved = tokio::task::spawn_blocking(move || snapshot_file::save(&file, &sealed)).await;
-        if let Err(error) = saved.map_err(io::Error::other).flatten() {
-            tracing::error!(%error, file = path, "the route snapshot could not be saved");
-        }
     }
 
     fn tell_connected(&mut self) -> Result<(), FollowError> {

@@ -6,6 +6,7 @@
 //! | `addresses` | how many connections an address has |
 //! | `opening` | from an accepted socket to a connection: PROXY header, TLS, first bytes |
 //! | `socket` | the clock of a caller that does not read |
+//! | `want` | what is logged while nothing can be accepted |
 //! | `wire` | plain or TLS; what was read to tell HTTP/1 from HTTP/2; closing in two steps |
 //! | `service` | which requests are model calls, which are others' |
 //! | `model` | one model call, from head to answer |
@@ -36,6 +37,7 @@ mod model;
 mod opening;
 mod service;
 mod socket;
+mod want;
 mod wire;
 
 /// Whatever a body of somebody else's may fail with.

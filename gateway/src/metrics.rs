@@ -94,6 +94,7 @@ pub(crate) struct Metrics {
     pub(crate) edges: Arc<Edges>,
     pub(crate) generation: Gauge<u64, AtomicU64>,
     pub(crate) snapshots_rejected: Counter,
+    pub(crate) snapshot_unsaved: Gauge,
     pub(crate) control_connected: Gauge,
     pub(crate) call_events_lost: Counter,
     pub(crate) spans: SpanCounts,
@@ -132,6 +133,7 @@ impl Metrics {
             edges: Arc::default(),
             generation: Gauge::default(),
             snapshots_rejected: Counter::default(),
+            snapshot_unsaved: Gauge::default(),
             control_connected: Gauge::default(),
             call_events_lost: Counter::default(),
             spans: SpanCounts::default(),
@@ -157,6 +159,8 @@ impl Metrics {
         r.register_with_unit("route_snapshot_age", age, Unit::Seconds, self.snapshot_age.clone());
         let rejected = "Route snapshots that were refused";
         r.register("route_snapshots_rejected", rejected, self.snapshots_rejected.clone());
+        let unsaved = "1 while the route snapshot in use is not on disk because it could not be written";
+        r.register("route_snapshot_unsaved", unsaved, self.snapshot_unsaved.clone());
         let connected = "1 while the control API is connected";
         r.register("control_connected", connected, self.control_connected.clone());
         let lost = "Events of calls that could not be kept";

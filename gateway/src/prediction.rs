@@ -68,7 +68,7 @@ async fn keep(
         model: route.spec.model.clone(),
         deployment: ran.shared.route().deployment.clone(),
         replica: ran.replica.clone(),
-        start_ms: nearest_ms(end.saturating_sub(ran.took)),
+        start_ms: nearest_ms(end.saturating_sub(ran.took())),
         end_ms: nearest_ms(end),
         metrics: done.metrics.clone(),
     };

@@ -12,11 +12,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -24,6 +25,7 @@ use super::{
     addresses::Addresses,
     opening::{Door, Opened},
     service,
+    want::Want,
     wire::{Protocol, Wire},
 };
 use crate::{
@@ -118,6 +120,8 @@ pub(super) struct Accepting {
     permits: Arc<Semaphore>,
     connections: JoinSet<()>,
     phase: watch::Sender<Phase>,
+    /// How many were accepted; of callers it is on the page of figures.
+    accepted: Counter,
 }
 
 /// What an open connection is held to.
@@ -136,6 +140,7 @@ impl Accepting {
             tls: config.tls.clone(),
             ..(*accepting.door).clone()
         });
+        accepting.accepted = inner.metrics.edges.connections_accepted.clone();
         accepting
     }
 
@@ -161,6 +166,7 @@ impl Accepting {
             permits: Arc::new(Semaphore::new(connections_max)),
             connections: JoinSet::new(),
             phase: watch::Sender::new(Phase::Serving),
+            accepted: Counter::default(),
         }
     }
 
@@ -176,6 +182,7 @@ impl Accepting {
         F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
     {
         let mut shutdown = pin!(shutdown);
+        let mut want = Want::default();
         loop {
             let next = async {
                 let permits = Arc::clone(&self.permits);
@@ -188,6 +195,8 @@ impl Accepting {
                 Some(_) = self.connections.join_next(), if !self.connections.is_empty() => {}
                 (accepted, permit) = next => match accepted {
                     Ok((tcp, peer)) => {
+                        want.ends();
+                        self.accepted.inc();
                         let connection = self.connection(tcp, peer.ip(), service.clone());
                         self.connections.spawn(async move {
                             let _permit = permit;
@@ -196,7 +205,8 @@ impl Accepting {
                     }
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
-                        tracing::error!(%error, "no connection can be accepted");
+                        self.inner.metrics.edges.accept_failures.inc();
+                        want.goes_on(&error, Instant::now());
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },

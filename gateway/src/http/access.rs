@@ -18,6 +18,7 @@ use millgate_contract::{
 use crate::{
     call_log::{CallEvent, CallLog, millis},
     caller_address::CallerAddress,
+    dispatch::{Progress, Ran},
     gateway::Inner,
     metrics::{CALLER_GONE, OK},
     rates::Standings,
@@ -39,14 +40,10 @@ pub(super) struct Record<'a> {
     pub(super) user: Option<Username>,
     pub(super) key: Option<KeyId>,
     pub(super) rates: Standings,
-    pub(super) deployment: Option<DeploymentId>,
-    pub(super) replica: Option<ReplicaId>,
     /// From its beginning to its place in line.
     lined_up: Option<Duration>,
-    /// How long it waited for replicas, once it was let in.
-    pub(super) waited: Option<Duration>,
-    /// How long it was on a replica.
-    pub(super) ran: Option<Duration>,
+    /// How far it came from there.
+    pub(super) progress: Progress,
     /// What it cost, by the replica's word.
     pub(super) timings: Option<Timings>,
     pub(super) request_bytes: usize,
@@ -74,11 +71,8 @@ impl<'a> Record<'a> {
             user: None,
             key: None,
             rates: Standings::default(),
-            deployment: None,
-            replica: None,
             lined_up: None,
-            waited: None,
-            ran: None,
+            progress: Progress::default(),
             timings: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -90,6 +84,15 @@ impl<'a> Record<'a> {
     /// It is let in, and wants a replica.
     pub(super) fn line_up(&mut self) {
         self.lined_up = Some(self.begun.elapsed());
+    }
+
+    /// The replica it is or was on.
+    pub(super) fn replica(&self) -> Option<&ReplicaId> {
+        self.progress.ran().map(|ran| &ran.replica)
+    }
+
+    fn deployment(&self) -> Option<DeploymentId> {
+        self.progress.ran().map(|ran| ran.shared.route().deployment.clone())
     }
 
     /// It is answered with success.
@@ -105,6 +108,12 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// How long the function ran, by its replica's word; where there is none, how long the call was there.
+    fn run(&self) -> Option<Duration> {
+        let told = self.timings.map(|cost| Duration::from_micros(cost.run_us.into()));
+        told.or_else(|| self.progress.ran().map(Ran::took))
+    }
+
     fn count(&self, took: Duration) {
         let Some(route) = &self.route else {
             self.inner.metrics.count_unrouted(self.code);
@@ -113,7 +122,7 @@ impl<'a> Record<'a> {
         let metrics = &route.metrics;
         metrics.count(self.code);
         metrics.call_seconds.observe(took.as_secs_f64());
-        if let Some(waited) = self.waited {
+        if let Some(waited) = self.progress.waited() {
             metrics.wait_seconds.observe(waited.as_secs_f64());
         }
         metrics.request_bytes.inc_by(self.request_bytes as u64);
@@ -125,13 +134,13 @@ impl<'a> Record<'a> {
             trace,
             request_id: self.request_id.clone(),
             names: self.route.as_ref().map(|route| Arc::clone(&route.names)),
-            deployment: self.deployment.clone(),
-            replica: self.replica.clone(),
+            deployment: self.deployment(),
+            replica: self.replica().cloned(),
             status: self.status,
             code: self.code,
             lined_up: self.lined_up,
-            waited: self.waited,
-            ran: self.ran,
+            waited: self.progress.waited(),
+            ran: self.progress.ran().map(Ran::took),
             timings: self.timings,
             took,
             request_bytes: self.request_bytes,
@@ -145,12 +154,12 @@ impl<'a> Record<'a> {
             request_id: self.request_id.clone(),
             trace_id: trace_id(&self.traceparent).map(str::to_owned),
             names: self.route.as_ref().map(|route| Arc::clone(&route.names)),
-            deployment: self.deployment.take(),
-            replica: self.replica.take(),
+            deployment: self.deployment(),
+            replica: self.replica().cloned(),
             status: self.status,
             code: self.code,
-            wait_ms: self.waited.map(millis),
-            run_ms: self.timings.map(|cost| millis(Duration::from_micros(cost.run_us.into()))),
+            wait_ms: self.progress.waited().map(millis),
+            run_ms: self.run().map(millis),
             total_ms: millis(took),
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,

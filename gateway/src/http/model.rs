@@ -27,7 +27,7 @@ pub(super) async fn answer(inner: &Inner, request: Request<CallerBody>, id: &Req
         }
         Err(refusal) => {
             record.refuse(&refusal);
-            answer::refusal(&refusal, record.replica.as_ref())
+            answer::refusal(&refusal, record.replica())
         }
     };
     record.rates.put_on(response.headers_mut());
@@ -68,17 +68,10 @@ async fn call(
         tasks: &inner.tasks,
     };
     record.line_up();
-    let found = dispatch(inner, &route, &order).await;
-    record.waited = Some(found.waited);
-    if let Some(ran) = &found.ran {
-        record.ran = Some(ran.took);
-        record.replica = Some(ran.replica.clone());
-        record.deployment = Some(ran.shared.route().deployment.clone());
-    }
-    let done = found.end?;
+    let done = dispatch(inner, &route, &order, &mut record.progress).await?;
     record.timings = Some(done.timings);
-    let ran = found.ran.ok_or(Refusal::Internal)?;
-    prediction::answer(inner, &route, &ran, &done, allowance).await
+    let ran = record.progress.ran().ok_or(Refusal::Internal)?;
+    prediction::answer(inner, &route, ran, &done, allowance).await
 }
 
 /// Which model is called, with what. The order of the refusals is the contract's: body, access key, API key.

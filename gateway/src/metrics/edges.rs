@@ -21,6 +21,8 @@ pub(crate) enum ConnectionRefused {
 }
 
 impl ConnectionRefused {
+    const ALL: [Self; 5] = [Self::AddressFull, Self::ProxyHeader, Self::Tls, Self::TlsGone, Self::TlsSlow];
+
     fn reason(self) -> &'static str {
         match self {
             Self::AddressFull => "address_full",
@@ -40,6 +42,8 @@ struct ReasonLabels {
 /// The figures.
 #[derive(Default)]
 pub(crate) struct Edges {
+    pub(crate) connections_accepted: Counter,
+    pub(crate) accept_failures: Counter,
     connections_refused: Family<ReasonLabels, Counter>,
     pub(crate) certificates_loaded: Counter,
     pub(crate) certificates_rejected: Counter,
@@ -48,6 +52,14 @@ pub(crate) struct Edges {
 
 impl Edges {
     pub(super) fn register(&self, registry: &mut Registry) {
+        // A series that begins with its first event hides that event from every rate.
+        for why in ConnectionRefused::ALL {
+            let _ = self.connections_refused.get_or_create(&ReasonLabels { reason: why.reason() });
+        }
+        let accepted = "Connections of callers that were accepted";
+        registry.register("connections_accepted", accepted, self.connections_accepted.clone());
+        let failed = "Times no connection could be accepted, for want of descriptors or memory";
+        registry.register("accept_failures", failed, self.accept_failures.clone());
         let refused = "Connections closed before anything was asked on them, by reason";
         registry.register("connections_refused", refused, self.connections_refused.clone());
         let loaded = "Times a changed TLS certificate was read";

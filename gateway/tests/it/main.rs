@@ -6,6 +6,7 @@ mod act;
 mod admission;
 mod answers;
 mod callers;
+mod deployed;
 mod descriptors;
 mod dice;
 mod double;

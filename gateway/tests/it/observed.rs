@@ -223,6 +223,22 @@ async fn a_caller_that_hangs_up_has_its_event_too_and_a_gateway_without_a_folder
     let event: serde_json::Value =
         serde_json::from_str(&house.admin("/calls?code=caller.gone").await.body).unwrap();
     assert_eq!((&event["status"], &event["model_name"]), (&json!(499), &json!("add")));
+    assert_eq!((&event["replica"], &event["deployment"]), (&json!("d1-r0"), &json!("d1")));
+    assert!(event["wait_ms"].is_number() && event["run_ms"].is_number(), "{event}");
+
+    // One that leaves the line has waited and was on no replica: the only one is still at the call of before.
+    let waiting = house.begin("2").await;
+    house.until_in_line(1).await;
+    drop(waiting);
+    house.until_figure(gone, "2").await;
+    let events = house.admin("/calls?code=caller.gone").await.body;
+    let left: Vec<serde_json::Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|e: &serde_json::Value| e.get("replica").is_none())
+        .collect();
+    assert_eq!(left.len(), 1, "{events}");
+    assert!(left[0]["wait_ms"].is_number() && left[0].get("run_ms").is_none(), "{events}");
 
     let bare = House::open(GatewayConfig::default()).await;
     assert_eq!(bare.admin("/calls").await.status, 404);

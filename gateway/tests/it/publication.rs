@@ -139,6 +139,36 @@ async fn bad_snapshots_are_refused_counted_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_could_not_be_saved_is_saved_later_though_none_comes_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (away, socket) = (folder.path().join("away"), folder.path().join("gateways.sock"));
+    let file = away.join("routes.sealed");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let house = House::open(config(&file)).await;
+    let task = following(&house, socket);
+    let mut publisher = Publisher::accept(&listener).await;
+    publisher.heard().await;
+    let sealed = snapshot(5, vec![]).seal();
+    publisher.publish(5, &sealed).await;
+    assert_eq!(publisher.heard().await, FromGateway::Acknowledged { generation: 5 });
+    assert_eq!(house.figure("millgate_route_snapshot_unsaved").await.as_deref(), Some("1"));
+
+    std::fs::create_dir(&away).unwrap();
+    house.until_figure("millgate_route_snapshot_unsaved", "0").await;
+    assert_eq!(std::fs::read(&file).unwrap(), sealed);
+    // The same where the control API has gone meanwhile.
+    std::fs::remove_dir_all(&away).unwrap();
+    let sealed = snapshot(6, vec![]).seal();
+    publisher.publish(6, &sealed).await;
+    assert_eq!(publisher.heard().await, FromGateway::Acknowledged { generation: 6 });
+    drop((publisher, listener));
+    std::fs::create_dir(&away).unwrap();
+    house.until_figure("millgate_route_snapshot_unsaved", "0").await;
+    assert_eq!(std::fs::read(&file).unwrap(), sealed);
+    task.abort();
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_counted_and_the_gateway_starts_without_routes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("routes.sealed");
