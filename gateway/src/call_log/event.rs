@@ -54,7 +54,7 @@ pub(crate) struct CallEvent {
     /// Milliseconds it waited for a replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wait_ms: Option<f64>,
-    /// Milliseconds the function ran, as the replica measured them.
+    /// Milliseconds the function ran, as the replica measured them; where it did not say, those the call was there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run_ms: Option<f64>,
     /// Milliseconds from its head to its end.
