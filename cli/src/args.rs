@@ -205,6 +205,12 @@ pub(crate) struct Policy {
     /// What happens to a running call whose caller hangs up
     #[arg(long, value_name = "WHAT", value_parser = ["finish", "cancel"])]
     pub(crate) on_hang_up: Option<String>,
+    /// Give the function no network: a loopback of its own, and nothing else
+    #[arg(long)]
+    pub(crate) no_network: bool,
+    /// Fail rather than serve where the host does not allow every part of isolation
+    #[arg(long)]
+    pub(crate) require_isolation: bool,
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {

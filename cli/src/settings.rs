@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     /// From the start of a replica's process to ready.
     pub(crate) start_timeout_ms: u64,
     pub(crate) replicas_ceiling: u16,
+    /// Nothing of users' is started where any part of isolation cannot be had.
+    pub(crate) require_isolation: bool,
     /// Who may call, and how often.
     pub(crate) admission: Admission,
     /// How callers reach it.
@@ -68,6 +70,8 @@ struct File {
     request_timeout_s: Option<u64>,
     start_timeout_s: Option<u64>,
     replicas_ceiling: Option<u16>,
+    #[serde(default)]
+    require_isolation: bool,
     #[serde(default)]
     admission: AdmissionFile,
     tls: Option<TlsFile>,
@@ -112,6 +116,7 @@ impl Settings {
                 .start_timeout_s
                 .map_or(contract::START_TIMEOUT_MS_DEFAULT, |s| s.max(1).saturating_mul(1_000)),
             replicas_ceiling,
+            require_isolation: file.require_isolation,
             admission: file.admission.check()?,
             edges: Edges::check(file.tls, file.proxies)?,
             limits: file.limits.check()?,

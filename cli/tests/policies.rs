@@ -30,6 +30,78 @@ fn pid(server: &Server, access_key: &str) -> Value {
     answer.body["response"].clone()
 }
 
+/// Says whether it can send anything out, and whether it can talk to itself.
+const CALLER: &str = r#"import os, socket
+def outcome(act):
+    try:
+        return act()
+    except OSError as error:
+        return type(error).__name__
+def f(args):
+    def datagram():
+        out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        out.connect(("192.0.2.1", 9))
+        return "a way out"
+    def loopback():
+        inside = socket.create_server(("127.0.0.1", 0))
+        socket.create_connection(inside.getsockname())
+        return "itself"
+    def server():
+        socket.create_connection(("127.0.0.1", int(args["port"])), timeout=5)
+        return "the server"
+    names = sorted(name for _, name in socket.if_nameindex())
+    return {"out": outcome(datagram), "loopback": outcome(loopback), "server": outcome(server), "names": names}
+"#;
+
+#[test]
+fn a_function_keeps_the_network_unless_its_model_says_no() {
+    let server = Server::start();
+    let folder = server.project("f", &[("f.py", CALLER)]);
+    let target = format!("{}:f", folder.join("f.py").display());
+    let port = server.url().rsplit_once(':').unwrap().1.trim_end_matches('/').to_owned();
+    let request = json!({ "port": port }).to_string();
+    server.ok(&["deploy", &target]);
+    let access_key = server.access_key("f");
+    let reached = server.call(&access_key, &request).body["response"].clone();
+    assert_eq!(
+        (&reached["loopback"], &reached["server"]),
+        (&json!("itself"), &json!("the server")),
+        "{reached}"
+    );
+    assert_eq!(server.json(&["show", "f"])["isolation"]["network_namespace"], json!(false));
+
+    server.ok(&["deploy", &target, "--no-network"]);
+    let reached = server.call(&access_key, &request).body["response"].clone();
+    assert_eq!(reached["loopback"], "itself", "{reached}");
+    assert_eq!(reached["names"], json!(["lo"]));
+    assert_eq!(reached["server"], "ConnectionRefusedError", "{reached}");
+    assert_ne!(reached["out"], "a way out", "{reached}");
+    assert_eq!(server.json(&["show", "f"])["isolation"]["network_namespace"], json!(true));
+    assert!(server.ok(&["show", "f"]).contains("no network"), "it is shown to people too");
+}
+
+#[test]
+fn a_model_that_requires_isolation_is_served_whole_or_not_at_all() {
+    let server = Server::start();
+    deploy(&server, &[]);
+    let missing = server.json(&["show", "f"])["isolation"]["missing"].clone();
+    let missing: Vec<&str> = missing.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let before = pid(&server, &server.access_key("f"));
+    let target = format!("{}:f", server.folder.path().join("f/f.py").display());
+    let output = server.run(&["deploy", &target, "--require-isolation"]);
+    if missing.is_empty() {
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    assert!(!output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("isolation is required"), "{said}");
+    for one in missing {
+        assert!(said.contains(one), "`{one}` is named: {said}");
+    }
+    assert_eq!(pid(&server, &server.access_key("f")), before, "what was deployed before goes on");
+}
+
 #[test]
 fn each_call_has_a_process_of_its_own_until_the_next_deployment_says_otherwise() {
     let server = Server::start();

@@ -166,9 +166,26 @@ pub enum Confinement {
         readable: Vec<PathBuf>,
         /// Where the model's root is also shown (`/home/cdsw`).
         home: PathBuf,
+        /// What of the host's network it reaches.
+        #[serde(default)]
+        network: Network,
+        /// Nothing is started where any part of it cannot be had.
+        #[serde(default)]
+        is_required: bool,
     },
     /// None: one's own function on one's own machine (`millgate run`).
     Open,
+}
+
+/// What of the host's network user code reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// All of it.
+    #[default]
+    Kept,
+    /// None: a loopback of its own, and nothing else. Where that cannot be had, nothing is started.
+    None,
 }
 
 impl DeploymentSpec {
@@ -247,7 +264,13 @@ mod tests {
             example_request: Some(r#"{"a":3,"b":5}"#.into()),
             start_timeout_ms: 120_000,
             kill_grace_ms: 1_000,
-            confinement: Confinement::Available { uid: 200_001, readable: vec![], home: "/home/cdsw".into() },
+            confinement: Confinement::Available {
+                uid: 200_001,
+                readable: vec![],
+                home: "/home/cdsw".into(),
+                network: Network::None,
+                is_required: true,
+            },
             policy: ReplicaPolicy { calls_max: Some(10_000), ..ReplicaPolicy::default() },
         };
         let text = serde_json::to_string_pretty(&spec).unwrap();

@@ -163,6 +163,10 @@ pub struct Isolation {
     pub pid_namespace: bool,
     /// A root of its own, holding the build, the interpreter and the system's libraries only.
     pub mount_namespace: bool,
+    /// An IPC namespace of its own.
+    pub ipc_namespace: bool,
+    /// A network namespace of its own, with a loopback and nothing else; only where the model says so.
+    pub network_namespace: bool,
     /// cgroup version that bounds memory, CPU and process count; 0 is none.
     pub cgroup_version: u8,
     /// Privileges cannot be gained by exec.

@@ -73,6 +73,8 @@ pub struct ControlConfig {
     pub gateway_wait_ms: u64,
     /// Where events of calls are found; without it there are none to show.
     pub call_events: Option<Arc<dyn CallEvents>>,
+    /// Refuse to start deployments and builds where any part of isolation cannot be had.
+    pub require_isolation: bool,
     /// Days for which single predictions can be read.
     pub metrics_retention_days: u32,
     /// Reads bearer tokens that are no API keys of ours. Their users must be there.
@@ -105,6 +107,7 @@ impl ControlConfig {
             stop_grace_ms: 10_000,
             gateway_wait_ms: 3_000,
             call_events: None,
+            require_isolation: false,
             metrics_retention_days: 14,
             token_reader: None,
             build_environment: BTreeMap::new(),

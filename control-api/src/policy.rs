@@ -6,7 +6,7 @@
 
 use millgate_contract::{
     route::OnHangUp,
-    spec::{ReplicaPolicy, StartPolicy},
+    spec::{Network, ReplicaPolicy, StartPolicy},
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +20,20 @@ pub(crate) struct ServingPolicy {
     /// Milliseconds the function may run; unset is the server's.
     pub(crate) request_timeout_ms: Option<u64>,
     pub(crate) on_hang_up: OnHangUp,
+    pub(crate) network: Network,
+    /// Refuse to start what this host cannot hold in by all there is, whatever the server says.
+    pub(crate) require_isolation: bool,
 }
 
 impl Default for ServingPolicy {
     fn default() -> Self {
-        Self { replicas: ReplicaPolicy::default(), request_timeout_ms: None, on_hang_up: OnHangUp::Finish }
+        Self {
+            replicas: ReplicaPolicy::default(),
+            request_timeout_ms: None,
+            on_hang_up: OnHangUp::Finish,
+            network: Network::Kept,
+            require_isolation: false,
+        }
     }
 }
 
@@ -89,6 +98,8 @@ mod tests {
                 },
                 request_timeout_ms: bounds[3],
                 on_hang_up: [OnHangUp::Finish, OnHangUp::Cancel, OnHangUp::Finish][word],
+                network: [Network::Kept, Network::None, Network::None][word],
+                require_isolation: word == 1,
             };
             prop_assert_eq!(ServingPolicy::parse(&policy.stored()), policy);
         }

@@ -54,6 +54,8 @@ enum StepError {
     Threads(u32),
     #[error("{step}: {source}")]
     System { step: &'static str, source: io::Error },
+    #[error("{0}")]
+    Isolation(String),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
 }
@@ -80,12 +82,20 @@ fn step() -> Result<u8, StepError> {
     let staging = Staging::make(&spec)?;
     let sandbox = Sandbox::of_build_step(&spec, &staging.0);
     let (mut groups, mut group) = (None, None);
-    if let Confinement::Available { .. } = spec.confinement {
-        // What is missing is no reason to fail a build: its deployment reports the same.
-        // What is missing is for deployments to report; a build runs with what there is.
-        let _ = cgroup::make_room();
-        let _ = namespaces::enter();
-        (groups, _) = Groups::create("build", std::process::id(), &spec.resources);
+    if let Confinement::Available { network, is_required, .. } = spec.confinement {
+        let mut missing: Vec<String> = cgroup::make_room().into_iter().collect();
+        let made = namespaces::enter(network);
+        if let Some(source) = made.no_network_error {
+            return Err(StepError::System { step: "leave the network", source });
+        }
+        missing.extend(made.missing);
+        let refused;
+        (groups, refused) = Groups::create("build", std::process::id(), &spec.resources);
+        missing.extend(refused);
+        // Else it is for deployments to report; a build runs with what there is.
+        if let Some(refusal) = sandbox::refusal(&missing).filter(|_| is_required) {
+            return Err(StepError::Isolation(refusal));
+        }
         group = groups.as_ref().and_then(|groups| groups.group("step").ok());
     }
     // SAFETY: this process has one thread (checked above), so the child may use all of the library.

@@ -44,7 +44,7 @@ use crate::{
     logs::{BoundedFile, DeploymentLog},
     namespaces::{self, Namespaces},
     peers, procfs,
-    sandbox::{Outside, STAGING_DIR, Sandbox},
+    sandbox::{self, Outside, STAGING_DIR, Sandbox},
     sys,
 };
 
@@ -69,6 +69,14 @@ pub(crate) enum LaunchError {
     /// The system refused.
     #[error("{step}: {source}")]
     System { step: &'static str, source: io::Error },
+    /// It would have more than its model says.
+    #[error(
+        "the model is to have no network, which this host does not allow: {0}; deploy it with its network"
+    )]
+    Network(io::Error),
+    /// It would be held in by less than is required.
+    #[error("{0}")]
+    Isolation(String),
     /// The child said so.
     #[error("{0}")]
     Child(String),
@@ -94,10 +102,13 @@ pub(crate) fn launch(run_dir: &Path) -> Result<ExitCode, LaunchError> {
     std::env::set_current_dir(&run_dir).map_err(file_at("enter", &run_dir))?;
     let outside = Outside::here();
     let namespaces = match spec.confinement {
-        Confinement::Available { .. } => {
+        Confinement::Available { network, .. } => {
             let no_room = cgroup::make_room();
-            let mut made = namespaces::enter();
+            let mut made = namespaces::enter(network);
             made.missing.extend(no_room);
+            if let Some(source) = made.no_network_error.take() {
+                return Err(LaunchError::Network(source));
+            }
             made
         }
         Confinement::Open => Namespaces::default(),
@@ -209,6 +220,11 @@ fn establish(start: Start) -> Result<(Establishment, OwnedFd), LaunchError> {
         }
         missing.extend(refused);
         groups = made;
+    }
+    if let Confinement::Available { is_required: true, .. } = spec.confinement
+        && let Some(refusal) = sandbox::refusal(&missing)
+    {
+        return Err(LaunchError::Isolation(refusal));
     }
     let listeners = (0..spec.slots)
         .map(|k| {

@@ -110,6 +110,27 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Turns on the loopback interface of this process's network namespace.
+pub(crate) fn raise_loopback() -> io::Result<()> {
+    // SAFETY: the call takes integers and makes a new descriptor.
+    let fd = check(libc::c_long::from(unsafe {
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+    }))?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+    // SAFETY: an `ifreq` is integers and bytes: all zeros is a value of it, with an empty name.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request of netdevice(7) has its name and flags set, and lives through the call.
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+    }))?;
+    Ok(())
+}
+
 /// Signals as a new program expects them: all at their defaults, none blocked.
 pub(crate) fn reset_signals() -> nix::Result<()> {
     for signal in Signal::iterator() {

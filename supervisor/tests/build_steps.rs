@@ -13,7 +13,7 @@ use std::{
 };
 
 use harness::{SECRET, UID, is_root, processes_with, until};
-use millgate_contract::spec::{BuildStepSpec, Confinement, Resources};
+use millgate_contract::spec::{BuildStepSpec, Confinement, Network, Resources};
 use tempfile::TempDir;
 
 struct Build {
@@ -42,7 +42,13 @@ impl Build {
                 ("PATH".into(), "/usr/bin:/bin".into()),
                 ("OUTER".into(), dir.path().to_str().unwrap().into()),
             ]),
-            confinement: Confinement::Available { uid: UID, readable: vec![], home: "/home/cdsw".into() },
+            confinement: Confinement::Available {
+                uid: UID,
+                readable: vec![],
+                home: "/home/cdsw".into(),
+                network: Network::Kept,
+                is_required: false,
+            },
             resources: Resources { cpu_millicores: 1_000, memory_bytes: 1 << 30, processes_max: 128 },
             timeout_ms: 20_000,
         };

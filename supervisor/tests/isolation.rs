@@ -10,7 +10,10 @@ use std::{
 };
 
 use harness::{Deployment, SECRET, UID, client::Client, is_root, status_of};
-use millgate_contract::spec::{Confinement, StartPolicy};
+use millgate_contract::{
+    spec::{Confinement, DeploymentSpec, Network, StartPolicy},
+    supervision::SlotState,
+};
 
 /// Tries to read files, to write files and to reach sockets; answers what it came to.
 const PROWLER: &str = r#"
@@ -56,6 +59,9 @@ fn the_report_is_what_the_kernel_says() {
     assert_eq!(report.mount_namespace, has_left("mnt"));
     assert_eq!(report.pid_namespace, has_left("pid"));
     assert_eq!(report.user_namespace, has_left("user"));
+    assert_eq!(report.ipc_namespace, has_left("ipc"));
+    assert_eq!(report.network_namespace, has_left("net"));
+    assert!(!report.network_namespace, "the network is kept unless the model says no");
     let uid: u32 = status_of(pid, "Uid").split_whitespace().next().unwrap().parse().unwrap();
     assert_eq!(report.uid, Some(uid).filter(|uid| *uid != nix::unistd::geteuid().as_raw()));
     assert_eq!(report.no_new_privileges, status_of(pid, "NoNewPrivs") == "1");
@@ -353,6 +359,7 @@ fn without_privileges_what_can_be_had_is_had_and_the_rest_is_named() {
     assert!(report.user_namespace || has_missing(&client, "user namespace"), "{report:?}");
     assert!(report.pid_namespace || has_missing(&client, "PID namespace"), "{report:?}");
     assert!(report.mount_namespace || has_missing(&client, "root of its own"), "{report:?}");
+    assert!(report.ipc_namespace || has_missing(&client, "IPC"), "{report:?}");
     // Of the same user, and visible where there is no root of its own: Landlock alone keeps it closed.
     let spec_file = deployment.run_dir.join("spec.json");
     assert!(report.seccomp && (report.landlock || report.mount_namespace), "{report:?}");
@@ -362,4 +369,74 @@ fn without_privileges_what_can_be_had_is_had_and_the_rest_is_named() {
     let pid = client.pid_in(0).cast_signed();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     client.until_replaced(0, &replica);
+}
+
+fn require_all(spec: &mut DeploymentSpec) {
+    if let Confinement::Available { is_required, .. } = &mut spec.confinement {
+        *is_required = true;
+    }
+}
+
+fn cut_off(spec: &mut DeploymentSpec) {
+    if let Confinement::Available { network, .. } = &mut spec.confinement {
+        *network = Network::None;
+    }
+}
+
+/// Leaves a word where it can, as its first act.
+const WITNESS: &str = "
+print('user code runs', flush=True)
+def function(args):
+    return 1
+";
+
+#[test]
+fn where_isolation_is_required_nothing_of_the_users_runs_without_all_of_it() {
+    let (_, client) = Deployment::serving(WITNESS, |_| {});
+    let missing = client.isolation.missing.clone();
+    let deployment = Deployment::files(WITNESS, require_all);
+    let output = deployment.supervise();
+    if output.status.success() {
+        let mut client = deployment.connect();
+        client.until("it serves or has failed", |client| {
+            client.is_failed() || client.slots.values().any(|slot| slot.state == SlotState::Ready)
+        });
+        assert_eq!(client.is_failed(), !missing.is_empty(), "{:?}", client.deployment);
+        if !client.is_failed() {
+            return;
+        }
+        let reason = &client.deployment.as_ref().unwrap().reason;
+        assert!(missing.iter().any(|one| reason.contains(one)), "{reason}");
+    } else {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(missing.iter().any(|one| said.contains(one)), "{said}: {missing:?}");
+    }
+    assert!(!deployment.log().iter().any(|line| line.text.contains("user code runs")), "it was run");
+}
+
+#[test]
+fn without_privileges_required_isolation_refuses_and_names_what_is_missing() {
+    if !is_root() {
+        return;
+    }
+    let deployment = Deployment::files(WITNESS, require_all);
+    let nobody = nix::unistd::Uid::from_raw(65_534);
+    nix::unistd::chown(&deployment.run_dir, Some(nobody), None).unwrap();
+    let output = supervise_as_nobody(&deployment);
+    // cgroups are root's here: the unprivileged get none, whatever else they get.
+    assert!(!output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("isolation is required") && said.contains("cgroup"), "{said}");
+    assert!(!deployment.log().iter().any(|line| line.text.contains("user code runs")), "it was run");
+}
+
+#[test]
+fn a_model_that_says_no_has_a_loopback_and_no_other_network() {
+    let (_deployment, client) = Deployment::serving(PROWLER, cut_off);
+    assert!(client.isolation.network_namespace, "{:?}", client.isolation);
+    let pid = client.pid_in(0);
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_ne!(namespace(&pid.to_string()), namespace("self"));
+    let table = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap();
+    assert_eq!(table.lines().skip(2).count(), 1, "{table}");
 }

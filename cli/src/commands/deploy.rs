@@ -119,6 +119,8 @@ fn serving_policy(policy: &Policy) -> Value {
         "spares": policy.spares,
         "request_timeout_seconds": policy.request_timeout,
         "on_hang_up": policy.on_hang_up,
+        "network": policy.no_network.then_some("none"),
+        "require_isolation": policy.require_isolation.then_some(true),
     })
 }
 

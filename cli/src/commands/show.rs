@@ -60,6 +60,10 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
             text(&processes["start_mode_reason"])
         );
     }
+    let held = held_in(&processes["isolation"]);
+    if !held.is_empty() {
+        println!("  held in by   {}", held.join(", "));
+    }
     for missing in processes["isolation"]["missing"].as_array().into_iter().flatten() {
         println!("  not had      {}", text(missing));
     }
@@ -81,11 +85,34 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Each part of isolation that was asserted, by name.
+fn held_in(isolation: &Value) -> Vec<String> {
+    let mut parts: Vec<String> =
+        isolation["uid"].as_u64().map(|uid| format!("uid {uid}")).into_iter().collect();
+    let named = [
+        ("user_namespace", "user namespace"),
+        ("mount_namespace", "root of its own"),
+        ("pid_namespace", "PID namespace"),
+        ("ipc_namespace", "IPC namespace"),
+        ("network_namespace", "no network"),
+        ("no_new_privileges", "no new privileges"),
+        ("landlock", "Landlock"),
+        ("seccomp", "seccomp"),
+    ];
+    parts.extend(
+        named.iter().filter(|(field, _)| isolation[*field] == true).map(|(_, name)| (*name).to_owned()),
+    );
+    parts.extend(
+        isolation["cgroup_version"].as_u64().filter(|v| *v > 0).map(|version| format!("cgroup v{version}")),
+    );
+    parts
+}
+
 /// `start auto, spares 1, …`, bounds that there are not left out.
 fn in_words(policy: &serde_json::Map<String, Value>) -> String {
     let settings: Vec<String> = policy
         .iter()
-        .filter(|(name, value)| *name == "spares" || **value != 0)
+        .filter(|(name, value)| *name == "spares" || (**value != 0 && **value != false))
         .map(|(name, value)| {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             format!("{} {value}", name.replace('_', " "))

@@ -232,6 +232,7 @@ fn control_config(
         request_timeout_ms_default: settings.request_timeout_ms,
         start_timeout_ms: settings.start_timeout_ms,
         replicas_ceiling: settings.replicas_ceiling,
+        require_isolation: settings.require_isolation,
         call_events: settings.observation.calls_folder(&settings.data_dir).map(CallsFolder::share),
         metrics_retention_days: settings.metrics.retention_days,
         token_reader: settings.admission.token_reader(),

@@ -9,7 +9,7 @@ use std::{
 
 use millgate_contract::{
     limits,
-    spec::{BuildStepSpec, Confinement, Resources},
+    spec::{BuildStepSpec, Confinement, Network, Resources},
 };
 use tokio::{
     io::{AsyncRead, AsyncWriteExt},
@@ -161,7 +161,14 @@ fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
         // The project's root is written to as well when the model's root is below it.
         writable: vec![job.dir.join("root"), venv, cache],
         environment,
-        confinement: Confinement::Available { uid: build_uid(job.build.number), readable, home: HOME.into() },
+        confinement: Confinement::Available {
+            uid: build_uid(job.build.number),
+            readable,
+            home: HOME.into(),
+            // It installs packages.
+            network: Network::Kept,
+            is_required: job.app.config.require_isolation,
+        },
         resources: Resources {
             cpu_millicores: u32::try_from(std::thread::available_parallelism().map_or(1, usize::from))
                 .unwrap_or(1)

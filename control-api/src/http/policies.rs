@@ -3,7 +3,7 @@
 
 use millgate_contract::{
     route::OnHangUp,
-    spec::{CallIsolation, OnException, ReplicaPolicy, StartPolicy},
+    spec::{CallIsolation, Network, OnException, ReplicaPolicy, StartPolicy},
 };
 use serde_json::{Value, json};
 
@@ -45,6 +45,12 @@ impl Reader<'_> {
         }
         if let Some(on_hang_up) = fields.word("on_hang_up", "`finish`, `cancel`", parse_on_hang_up)? {
             policy.on_hang_up = on_hang_up;
+        }
+        if let Some(network) = fields.word("network", "`kept`, `none`", parse_network)? {
+            policy.network = network;
+        }
+        if let Some(is_required) = fields.flag("require_isolation")? {
+            policy.require_isolation = is_required;
         }
         body.note(fields.unknown());
         Ok(policy)
@@ -110,6 +116,8 @@ pub(crate) fn shown(policy: &ServingPolicy) -> Value {
         "spares": replicas.spares,
         "request_timeout_seconds": seconds(policy.request_timeout_ms.unwrap_or_default()),
         "on_hang_up": policy.on_hang_up,
+        "network": policy.network,
+        "require_isolation": policy.require_isolation,
     })
 }
 
@@ -147,6 +155,14 @@ fn parse_on_hang_up(word: &str) -> Option<OnHangUp> {
     }
 }
 
+fn parse_network(word: &str) -> Option<Network> {
+    match word {
+        "kept" => Some(Network::Kept),
+        "none" => Some(Network::None),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +183,7 @@ mod tests {
         let given = json!({
             "start": "spawn", "on_exception": "keep", "isolation": "call", "calls_max": "1000", "age_seconds_max": 60,
             "memory_mb_max": "512", "spares": 0, "request_timeout_seconds": "2.5", "on_hang_up": "cancel",
+            "network": "none", "require_isolation": true,
         });
         let shown = shown(&read(&given).unwrap());
         assert_eq!(
@@ -174,6 +191,7 @@ mod tests {
             json!({
                 "start": "spawn", "on_exception": "keep", "isolation": "call", "calls_max": 1000, "age_seconds_max": 60,
                 "memory_mb_max": 512, "spares": 0, "request_timeout_seconds": 2.5, "on_hang_up": "cancel",
+                "network": "none", "require_isolation": true,
             })
         );
         assert_eq!(super::shown(&read(&shown).unwrap()), shown, "a client sends back what it read");

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     config::ControlConfig,
+    policy::ServingPolicy,
     python::Python,
     rows::{Amounts, Build, Deployment, Model, Project},
 };
@@ -51,8 +52,8 @@ pub(crate) fn build_uid(number: i64) -> u32 {
 
 /// What a deployment's supervisor is told.
 pub(crate) fn deployment(from: &Ingredients<'_>, deployment: &Deployment) -> DeploymentSpec {
-    let mut spec = common(from, deployment.amounts, replica_uid(deployment.number));
-    spec.policy = deployment.policy.replicas.clone();
+    let uid = replica_uid(deployment.number);
+    let mut spec = common(from, deployment.amounts, uid, &deployment.policy);
     spec.deployment = deployment.id.clone();
     spec.replica_prefix = prefix(from, deployment.number);
     spec.slots =
@@ -65,14 +66,17 @@ pub(crate) fn deployment(from: &Ingredients<'_>, deployment: &Deployment) -> Dep
 /// What the supervisor of a build's trial import is told: one replica, the example called in it.
 pub(crate) fn trial(from: &Ingredients<'_>) -> DeploymentSpec {
     let amounts = Amounts { replicas: 1, ..from.model.resources };
-    let mut spec = common(from, amounts, build_uid(from.build.number));
+    let mut spec = common(from, amounts, build_uid(from.build.number), &from.model.policy);
+    // A trial is over when its one replica is ready.
+    let start = from.model.policy.replicas.start;
+    spec.policy = ReplicaPolicy { start, spares: 0, ..ReplicaPolicy::default() };
     spec.deployment = DeploymentId::new(from.build.id.as_str());
     spec.replica_prefix = prefix(from, 0);
     spec.environment.insert("CDSW_ENGINE_ID".into(), from.build.id.to_string());
     spec
 }
 
-fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32) -> DeploymentSpec {
+fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32, policy: &ServingPolicy) -> DeploymentSpec {
     let root = model_root(from.build_dir, from.build);
     DeploymentSpec {
         format: SPEC_FORMAT,
@@ -101,13 +105,10 @@ fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32) -> DeploymentSpec 
             uid,
             readable: vec![from.build_dir.to_owned(), from.python.base_prefix.clone()],
             home: HOME.into(),
+            network: policy.network,
+            is_required: from.config.require_isolation || policy.require_isolation,
         },
-        // A trial is over when its one replica is ready.
-        policy: ReplicaPolicy {
-            start: from.model.policy.replicas.start,
-            spares: 0,
-            ..ReplicaPolicy::default()
-        },
+        policy: policy.replicas.clone(),
     }
 }
 

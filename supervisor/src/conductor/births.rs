@@ -4,6 +4,7 @@ use std::io;
 
 use millgate_contract::{
     ids::{ReplicaId, SlotIndex},
+    spec::{Confinement, Network},
     supervision::Isolation,
 };
 use nix::unistd::Pid;
@@ -36,7 +37,7 @@ impl Conductor {
             Ok(template) => {
                 self.isolation = self.prove(&template.process, template.group.as_ref(), &template.missing);
                 self.templates.insert(id, template);
-                None
+                self.refusal().map(|reason| Event::ImportFailed { template: id, reason })
             }
             Err(error) => Some(Event::ImportFailed { template: id, reason: error.to_string() }),
         }
@@ -52,6 +53,17 @@ impl Conductor {
             isolation.missing.push("cgroup: the process is not in its group".to_owned());
         }
         isolation
+    }
+
+    /// Why what was started may not go on. What the host does not allow is told before anything is started; this is
+    /// for what it said it had done, and has not.
+    fn refusal(&self) -> Option<String> {
+        let Confinement::Available { network, is_required, .. } = self.house.spec.confinement else {
+            return None;
+        };
+        let reaches_out = network == Network::None && !self.isolation.network_namespace;
+        let refusal = sandbox::refusal(&self.isolation.missing).filter(|_| is_required);
+        refusal.or_else(|| reaches_out.then(|| "the model is to have no network, and has one".to_owned()))
     }
 
     pub(super) fn fork(
@@ -88,7 +100,10 @@ impl Conductor {
                 }
                 let pid = replica.shown_pid();
                 self.replicas.insert(name.clone(), replica);
-                Event::Placed { replica: name, pid }
+                match self.refusal() {
+                    None => Event::Placed { replica: name, pid },
+                    Some(reason) => Event::Failed { replica: name, reason },
+                }
             }
             Err(error) => Event::Failed { replica: name, reason: error.to_string() },
         }

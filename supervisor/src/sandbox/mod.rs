@@ -2,7 +2,8 @@
 //! before exec: from its first instruction the program is inside.
 //!
 //! What the host does not allow is named and gone without; what would leave the program with *more* than was
-//! described (a uid that cannot be changed, privileges that cannot be dropped) is an error, and nothing is run.
+//! described (a uid that cannot be changed, privileges that cannot be dropped) is an error, and nothing is run. Where
+//! isolation is required, so is everything else that cannot be had.
 
 mod interpreter;
 mod landlock;
@@ -38,6 +39,8 @@ pub(crate) struct Sandbox {
     processes_max: Option<u64>,
     /// Drop privileges; false in the open.
     is_confined: bool,
+    /// Run nothing where any part of it cannot be had.
+    is_required: bool,
 }
 
 /// A root file system.
@@ -78,7 +81,7 @@ impl Bind {
 impl Sandbox {
     /// The sandbox of a deployment's template, and so of its replicas: everything read-only but `/tmp`.
     pub(crate) fn of_deployment(spec: &DeploymentSpec, run_dir: &Path) -> Self {
-        let Confinement::Available { uid, readable, home } = &spec.confinement else {
+        let Confinement::Available { uid, readable, home, is_required, .. } = &spec.confinement else {
             return Self::open(&spec.function.root);
         };
         let function = &spec.function;
@@ -94,12 +97,13 @@ impl Sandbox {
         let trees = u64::from(spec.slots) + u64::from(spec.policy.spares.max(1)) + 1;
         let processes_max = u64::from(spec.resources.processes_max) * trees;
         let staging = run_dir.join(STAGING_DIR);
-        Self::confined(&function.root, Place { staging, binds, home, uid: *uid, processes_max })
+        let place = Place { staging, binds, home, uid: *uid, processes_max, is_required: *is_required };
+        Self::confined(&function.root, place)
     }
 
     /// The sandbox of a build step: its own folders can be written to.
     pub(crate) fn of_build_step(spec: &BuildStepSpec, staging: &Path) -> Self {
-        let Confinement::Available { uid, readable, home } = &spec.confinement else {
+        let Confinement::Available { uid, readable, home, is_required, .. } = &spec.confinement else {
             return Self::open(&spec.root);
         };
         let mut binds: Vec<Bind> = readable.iter().map(|path| Bind::read_only(path)).collect();
@@ -112,11 +116,19 @@ impl Sandbox {
         binds.push(Bind::writable(&spec.root).at(home));
         let processes_max = u64::from(spec.resources.processes_max);
         let staging = staging.to_owned();
-        Self::confined(&spec.root, Place { staging, binds, home, uid: *uid, processes_max })
+        let place = Place { staging, binds, home, uid: *uid, processes_max, is_required: *is_required };
+        Self::confined(&spec.root, place)
     }
 
     fn open(cwd: &Path) -> Self {
-        Self { root: None, uid: None, cwd: cwd.to_owned(), processes_max: None, is_confined: false }
+        Self {
+            root: None,
+            uid: None,
+            cwd: cwd.to_owned(),
+            processes_max: None,
+            is_confined: false,
+            is_required: false,
+        }
     }
 
     fn confined(cwd: &Path, place: Place<'_>) -> Self {
@@ -135,6 +147,7 @@ impl Sandbox {
             // Without a uid of its own the limit would count the user's other processes.
             processes_max: uid.map(|_| place.processes_max),
             is_confined: true,
+            is_required: place.is_required,
         }
     }
 }
@@ -145,6 +158,18 @@ struct Place<'a> {
     home: &'a Path,
     uid: u32,
     processes_max: u64,
+    is_required: bool,
+}
+
+/// What there is to say where isolation is required and not all of it can be had.
+pub(crate) fn refusal(missing: &[String]) -> Option<String> {
+    (!missing.is_empty()).then(|| {
+        format!(
+            "isolation is required (`require_isolation`) and this host does not allow all of it: {}; \
+             allow it there, or do without `require_isolation`",
+            missing.join("; ")
+        )
+    })
 }
 
 /// Outer folders first, each target once; the last word on a target counts.

@@ -13,6 +13,8 @@ pub(crate) struct Outside {
     user: Option<PathBuf>,
     pid: Option<PathBuf>,
     mount: Option<PathBuf>,
+    ipc: Option<PathBuf>,
+    network: Option<PathBuf>,
     uid: u32,
 }
 
@@ -24,6 +26,8 @@ impl Outside {
             user: namespace("user"),
             pid: namespace("pid"),
             mount: namespace("mnt"),
+            ipc: namespace("ipc"),
+            network: namespace("net"),
             uid: nix::unistd::geteuid().as_raw(),
         }
     }
@@ -44,6 +48,8 @@ pub(crate) fn prove(pid: Option<ShownPid>, outside: &Outside, mut missing: Vec<S
         user_namespace: left("user", &outside.user),
         pid_namespace: left("pid", &outside.pid),
         mount_namespace: left("mnt", &outside.mount) && has_other_root(pid),
+        ipc_namespace: left("ipc", &outside.ipc),
+        network_namespace: left("net", &outside.network) && has_loopback_alone(pid),
         cgroup_version: 0,
         no_new_privileges: status.no_new_privileges && !status.has_effective_capabilities,
         // The kernel shows it nowhere; the child has named it if it went without.
@@ -52,6 +58,13 @@ pub(crate) fn prove(pid: Option<ShownPid>, outside: &Outside, mut missing: Vec<S
         missing,
     };
     named(isolation)
+}
+
+/// No other interface than `lo` is there: two lines of heading, then one for each.
+fn has_loopback_alone(pid: ShownPid) -> bool {
+    let table = std::fs::read_to_string(format!("/proc/{}/net/dev", pid.0)).unwrap_or_default();
+    let names: Vec<&str> = table.lines().skip(2).filter_map(|line| line.split(':').next()).collect();
+    matches!(names[..], [name] if name.trim() == "lo")
 }
 
 /// Its `/` is another one than ours.
@@ -70,6 +83,7 @@ fn named(mut isolation: Isolation) -> Isolation {
         ),
         (isolation.pid_namespace, "PID namespace", "PID namespace: not entered"),
         (isolation.mount_namespace, "root of its own", "root of its own: not entered"),
+        (isolation.ipc_namespace, "IPC", "IPC namespace: not entered"),
         (isolation.no_new_privileges, "privileges", "privileges: not given up"),
         (isolation.seccomp, "seccomp", "seccomp: no filter"),
     ];

@@ -103,7 +103,10 @@ pub(crate) fn spawn(sandbox: &Sandbox, program: &Program<'_>) -> Result<Spawned,
 /// Only returns with what went wrong.
 fn become_program(sandbox: &Sandbox, program: &Program<'_>, strings: &Strings, report: &Report) -> String {
     match enter(sandbox, program) {
-        Ok(missing) => report.missing(&missing),
+        Ok(missing) => match super::refusal(&missing).filter(|_| sandbox.is_required) {
+            None => report.missing(&missing),
+            Some(refusal) => return refusal,
+        },
         Err(error) => return error,
     }
     let arguments: Vec<&CString> = strings.arguments.iter().collect();

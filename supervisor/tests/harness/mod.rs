@@ -18,7 +18,8 @@ use std::{
 use millgate_contract::{
     ids::{BuildId, DeploymentId, SlotIndex},
     spec::{
-        Confinement, DeploymentSpec, FunctionSpec, LogLine, REPLICA_LOG, Resources, SPEC_FILE, SPEC_FORMAT,
+        Confinement, DeploymentSpec, FunctionSpec, LogLine, Network, REPLICA_LOG, Resources, SPEC_FILE,
+        SPEC_FORMAT,
     },
 };
 use tempfile::TempDir;
@@ -76,7 +77,13 @@ impl Deployment {
             start_timeout_ms: 20_000,
             kill_grace_ms: 300,
             policy: millgate_contract::spec::ReplicaPolicy::default(),
-            confinement: Confinement::Available { uid: UID, readable: vec![], home: "/home/cdsw".into() },
+            confinement: Confinement::Available {
+                uid: UID,
+                readable: vec![],
+                home: "/home/cdsw".into(),
+                network: Network::Kept,
+                is_required: false,
+            },
         };
         edit(&mut spec);
         let run_dir = at("run/1");

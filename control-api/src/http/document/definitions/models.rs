@@ -74,6 +74,8 @@ pub(super) const DEFINITIONS: &[Definition] = &[
                 "the function may run so long; 0 is the server's default",
             ),
             field("on_hang_up", Text, "`finish` or `cancel`"),
+            field("network", Text, "`kept`, or `none`: a loopback of its own only"),
+            field("require_isolation", Flag, "fail where the host does not allow every part of isolation"),
         ],
     },
     Definition {
