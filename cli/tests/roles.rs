@@ -93,6 +93,70 @@ fn run_serves_a_function_and_reloads_it_on_change() {
     assert!(running.interrupt().success());
 }
 
+/// A file that leaves a mark outside its folder as it is imported, and then waits for ever.
+fn endless(mark: &std::path::Path) -> String {
+    format!("import time\nopen({mark:?}, 'w').close()\ntime.sleep(3600)\ndef add(args): return 1\n")
+}
+
+#[test]
+fn run_that_is_ended_while_it_starts_new_code_leaves_no_process() {
+    let (folder, outside) = (folder(), folder());
+    let (file, mark) = (folder.path().join("add.py"), outside.path().join("mark"));
+    fs::write(&file, ADD).unwrap();
+    let temporary = outside.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let running = Running::start({
+        let mut command: Command = millgate();
+        command.arg("run").arg(format!("{}:add", file.display())).args(["--listen", "127.0.0.1:0"]);
+        command.env("TMPDIR", &temporary);
+        command
+    });
+    fs::write(&file, endless(&mark)).unwrap();
+    until("the start of the new code", || mark.exists().then_some(()));
+    // The old code serves, and takes new connections.
+    let answer = post(&running.url, "/model", None, r#"{"request":{"a":3,"b":5}}"#);
+    assert_eq!(answer.body["response"], 8);
+    assert!(running.interrupt().success());
+    until("the end of every process", || processes_of(&temporary).is_empty().then_some(()));
+}
+
+#[test]
+fn run_that_is_ended_before_its_first_code_has_started_leaves_no_process() {
+    let (folder, outside) = (folder(), folder());
+    let (file, mark) = (folder.path().join("add.py"), outside.path().join("mark"));
+    fs::write(&file, endless(&mark)).unwrap();
+    let mut child = millgate()
+        .arg("run")
+        .arg(format!("{}:add", file.display()))
+        .args(["--listen", "127.0.0.1:0"])
+        .env("TMPDIR", outside.path())
+        .spawn()
+        .unwrap();
+    until("the start of the code", || mark.exists().then_some(()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert!(child.wait().unwrap().success());
+    until("the end of every process", || processes_of(outside.path()).is_empty().then_some(()));
+}
+
+#[test]
+fn run_does_not_reload_for_what_it_prints_itself() {
+    let folder = folder();
+    let (file, said) = (folder.path().join("add.py"), folder.path().join("said.log"));
+    fs::write(&file, ADD).unwrap();
+    let mut command: Command = millgate();
+    command.arg("run").arg(format!("{}:add", file.display())).args(["--listen", "127.0.0.1:0"]);
+    command.stderr(fs::File::create(&said).unwrap());
+    let running = Running::start_with_stderr(command);
+    let call = || post(&running.url, "/model", None, r#"{"request":{"a":3,"b":5}}"#);
+    for word in ["one", "two", "three"] {
+        fs::write(&file, format!("def add(args):\n    print('asked')\n    return '{word}'\n")).unwrap();
+        until("the changed answer", || (call().body["response"] == word).then_some(()));
+    }
+    assert!(running.interrupt().success());
+    let said = fs::read_to_string(&said).unwrap();
+    assert_eq!(said.matches("reloaded").count(), 3, "{said}");
+}
+
 #[test]
 fn run_says_what_is_wrong_with_the_code() {
     let folder = folder();

@@ -25,6 +25,12 @@ pub(crate) fn watch() -> Result<watch::Receiver<bool>, Failure> {
     Ok(receiver)
 }
 
+/// Resolves when the end was asked for.
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
+    // Whoever would say it is gone: nobody asks any more.
+    let _ = stop.wait_for(|is_stopping| *is_stopping).await;
+}
+
 /// SIGUSR2.
 pub(crate) fn upgrades() -> Result<Signal, Failure> {
     signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")

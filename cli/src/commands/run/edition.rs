@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Seek},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -24,7 +25,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 
@@ -33,6 +34,7 @@ use crate::{
     args::Run,
     failure::{Context, Failure},
     programs::Programs,
+    roles::signals,
     source::Source,
 };
 
@@ -83,8 +85,13 @@ impl Workshop {
         Ok(Self { programs, function, replicas: args.replicas, folder })
     }
 
-    /// Starts the code as it is now; resolves when every replica is ready, or with what failed.
-    pub(super) async fn start(&self, generation: u64) -> Result<Edition, Failure> {
+    /// Starts the code as it is now; resolves when every replica is ready, or with what failed, or with nothing when
+    /// the end was asked for meanwhile. To be awaited to its end: what it started ends with it.
+    pub(super) async fn start(
+        &self,
+        generation: u64,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Option<Edition>, Failure> {
         let run_dir = self.folder.path().join(format!("r{generation}"));
         std::fs::create_dir(&run_dir).context(format_args!("cannot make `{}`", run_dir.display()))?;
         let build = BuildId::new(format!("run-{generation}"));
@@ -99,7 +106,9 @@ impl Workshop {
                 .arg(&run_dir)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(Stdio::piped());
+                .stderr(Stdio::piped())
+                // Ctrl-C is for this program: a start that it cut short would leave half a supervisor.
+                .process_group(0);
             command
         })
         .output()
@@ -112,13 +121,15 @@ impl Workshop {
         let log = tokio::spawn(print_log(run_dir.join(REPLICA_LOG), ended));
         let supervisor = Supervisor::claim(&run_dir).await.context("the supervisor does not answer")?;
         let mut edition = Edition { run_dir, build, supervisor, log, log_ends };
-        match edition.supervisor.serving().await {
-            Ok(()) => Ok(edition),
-            Err(failure) => {
-                edition.end().await;
-                Err(failure)
-            }
+        let outcome = tokio::select! {
+            outcome = edition.supervisor.serving() => outcome.map(|()| true),
+            () = signals::stopped(stop.clone()) => Ok(false),
+        };
+        match outcome {
+            Ok(true) => return Ok(Some(edition)),
+            Ok(false) | Err(_) => edition.abandon().await,
         }
+        outcome.map(|_| None)
     }
 
     fn spec(&self, generation: u64, build: &BuildId) -> DeploymentSpec {
@@ -142,8 +153,17 @@ impl Workshop {
 
 impl Edition {
     /// Lets the running call end, then stops everything.
-    pub(super) async fn end(mut self) {
-        self.supervisor.stop().await;
+    pub(super) async fn end(self) {
+        self.end_after(limits::REQUEST_TIMEOUT_MS_DEFAULT).await;
+    }
+
+    /// Stops everything; it has no calls.
+    async fn abandon(self) {
+        self.end_after(0).await;
+    }
+
+    async fn end_after(mut self, grace_ms: u64) {
+        self.supervisor.stop(grace_ms).await;
         drop(self.log_ends);
         // It cannot fail, and a panic in it has been printed.
         let _ = self.log.await;
@@ -173,8 +193,8 @@ impl Supervisor {
         Err(Failure::new("the supervisor has ended"))
     }
 
-    async fn stop(&mut self) {
-        let stop = ToSupervisor::Stop { grace_ms: limits::REQUEST_TIMEOUT_MS_DEFAULT };
+    async fn stop(&mut self, grace_ms: u64) {
+        let stop = ToSupervisor::Stop { grace_ms };
         if self.writer.write_all(&line::encode(&stop)).await.is_ok() {
             // Its end is the socket's.
             while let Ok(Some(_)) = self.lines.next_line().await {}

@@ -5,7 +5,7 @@
 mod changes;
 mod edition;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use millgate_contract::{
     ids::{DeploymentId, ModelId, ProjectId},
@@ -42,51 +42,45 @@ pub(crate) fn run(args: &Run) -> Result<(), Failure> {
 async fn serve(args: &Run, source: &Source, workshop: &Workshop) -> Result<(), Failure> {
     let listener = bind::listen(args.listen, "--listen").await?;
     let address = bind::address_of(&listener)?;
-    let gateway = Gateway::new(GatewayConfig {
+    let gateway = Arc::new(Gateway::new(GatewayConfig {
         name: format!("run-{}", std::process::id()),
         default_model: Some(model_id()),
         ..GatewayConfig::default()
-    });
-    let mut stop = signals::watch()?;
+    }));
+    let stop = signals::watch()?;
     let mut changes = changes::watch(&source.folder)?;
-    let mut current = workshop.start(1).await?;
+    let Some(mut current) = workshop.start(1, &stop).await? else { return Ok(()) };
     gateway.apply(snapshot(&current, 1, args.replicas)).context("cannot route to the function")?;
     println!("millgate runs {}:{} at http://{address}", args.target.file.display(), args.target.function);
     eprintln!(
         "  curl http://{address}/model -d '{{\"request\": {{}}}}'\n  Ctrl-C ends it; a change of the code reloads it."
     );
-
-    let serving = gateway.serve(listener, millgate_gateway::no_fallback(), {
-        let mut stop = stop.clone();
-        async move {
-            let _ = stop.wait_for(|is_stopping| *is_stopping).await;
-        }
+    // A task of its own: callers are accepted while new code is started.
+    let mut serving = tokio::spawn({
+        let (gateway, stop) = (Arc::clone(&gateway), signals::stopped(stop.clone()));
+        async move { gateway.serve(listener, millgate_gateway::no_fallback(), stop).await }
     });
-    tokio::pin!(serving);
     let mut generation = 1;
     let served = loop {
         tokio::select! {
+            biased;
             served = &mut serving => break served,
-            Some(()) = settled(&mut changes) => {
+            Some(()) = settled(&mut changes), if !*stop.borrow() => {
                 generation += 1;
-                // A stop in the middle of a start must not wait for it.
-                let started = tokio::select! {
-                    started = workshop.start(generation) => started,
-                    _ = stop.changed() => continue,
-                };
-                match started {
-                    Ok(next) => {
+                match workshop.start(generation, &stop).await {
+                    Ok(Some(next)) => {
                         gateway.apply(snapshot(&next, generation, args.replicas)).context("cannot route to the function")?;
                         eprintln!("millgate: reloaded");
                         std::mem::replace(&mut current, next).end().await;
                     }
+                    Ok(None) => {}
                     Err(failure) => eprintln!("error: {failure}\n  the code before the change goes on serving"),
                 }
             }
         }
     };
     current.end().await;
-    served.context("the gateway ended")
+    served.context("the gateway ended")?.context("the gateway ended")
 }
 
 /// One change, when nothing has changed for a moment after it.
