@@ -5,6 +5,7 @@
 //! when a promise is broken, as `figures` tells promises from aims; 2 for wrong usage.
 #![forbid(unsafe_code)]
 
+mod ending;
 mod figures;
 mod http;
 mod load;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         eprint!("{}", usage());
         return ExitCode::from(2);
     }
+    ending::watch();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::processes;
+use crate::{ending, processes};
 
 /// How long a successor, which is nobody's child, may take to end.
 const END_TIME_MAX: Duration = Duration::from_secs(60);
@@ -68,10 +68,10 @@ impl Role {
         if name != "control" {
             command.args(["--admin-listen", "127.0.0.1:0"]);
         }
-        let mut child = command
+        command
             .env("MILLGATE_LOG", std::env::var("MILLGATE_LOG").unwrap_or_else(|_| "warn".into()))
-            .stdout(Stdio::piped())
-            .spawn()
+            .stdout(Stdio::piped());
+        let mut child = ending::unless_ending(|| command.spawn())
             .expect("`millgate` is built: `cargo build --release --bins`");
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().expect("standard output is piped"));

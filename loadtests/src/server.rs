@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    ending,
     http::ask,
     processes,
     role::{Programs, Role},
@@ -273,6 +274,7 @@ fn folder(configuration: &str) -> TempDir {
         tempfile::Builder::new().prefix("mgload").tempdir_in("/tmp").expect("/tmp can be written to");
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("the folder is ours");
+    ending::look_after(folder.path());
     fs::write(folder.path().join(CONFIGURATION), configuration).expect("the folder is ours");
     folder
 }
