@@ -362,3 +362,5 @@ impl<'a> Scanner<'a> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verdicts;

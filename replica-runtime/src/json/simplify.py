@@ -62,6 +62,8 @@ def key(value):
 def _from_arrays(value, cls):
     name = cls.__name__
     if name == "DataFrame":
+        if not value.columns.is_unique:
+            raise NotJson("a `DataFrame` with two columns of one name, of which a record holds one")
         return value.to_dict(orient="records")
     if name in ("NaTType", "NAType"):
         raise NotJson(f"`{value}`")

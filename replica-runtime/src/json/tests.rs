@@ -47,6 +47,10 @@ def looping():
     loop = []
     loop.append(loop)
     return loop
+def looping_point():
+    point = Point(1, 2)
+    point.y = {'again': point}
+    return point
 def deep(levels):
     value = 1
     for _ in range(levels): value = [value]
@@ -90,6 +94,10 @@ fn each_type_of_the_table_has_its_json() {
         ("datetime.datetime(2024, 1, 2, 3, 4, 5, 6)", r#""2024-01-02T03:04:05.000006""#),
         ("[datetime.date(2024, 1, 2), datetime.time(3, 4)]", r#"["2024-01-02","03:04:00"]"#),
         ("[decimal.Decimal('1.10'), decimal.Decimal('-1E+3')]", "[1.10,-1E+3]"),
+        (
+            "[datetime.datetime(2024, 1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=-5, minutes=-30)))]",
+            r#"["2024-01-02T00:00:00-05:30"]"#,
+        ),
         ("uuid.UUID(int=1)", r#""00000000-0000-0000-0000-000000000001""#),
         (
             "[array.array('d', [1, 0.5]), array.array('b', [-1]), array.array('Q', [2**64 - 1])]",
@@ -117,6 +125,11 @@ fn what_json_cannot_hold_is_refused_with_its_place_and_a_hint() {
         ("{'a': {'b': '\\ud800'}}", "text with a lone surrogate at `response.a.b`"),
         ("{'\\ud800': 1}", "text with a lone surrogate at `response`"),
         ("b'x'", "type `bytes` (hint: decode it to text, or use base64) at `response`"),
+        ("bytearray(b'x')", "type `bytearray` (hint: decode it to text, or use base64)"),
+        ("{b'k': 1}", "type `bytes` (hint"),
+        ("Point(float('inf'), 0)", "`Infinity` at `response.x`"),
+        ("datetime.timedelta(1)", "type `timedelta` (hint: use its `total_seconds()`)"),
+        ("decimal.Decimal('-Infinity')", "`Decimal('-Infinity')` at `response`"),
         ("[{1, 2}]", "type `set` (hint: use `list(…)` or `sorted(…)`) at `response[0]`"),
         ("[object()]", "type `object` at `response[0]`"),
         ("[memoryview(b'x'), 1]", "type `memoryview`"),
@@ -126,6 +139,7 @@ fn what_json_cannot_hold_is_refused_with_its_place_and_a_hint() {
         ("Raises()", "that raised while it was made JSON: RuntimeError: no list"),
         ("growing()", "dictionary changed size"),
         ("looping()", "nested deeper than 1000 levels"),
+        ("looping_point()", "nested deeper than 1000 levels"),
         ("deep(1001)", "nested deeper than 1000 levels"),
         ("'x' * (1 << 20)", "more than 1048576 bytes of JSON"),
         ("['x' * 1000] * 2000", "more than 1048576 bytes of JSON"),
@@ -161,6 +175,19 @@ fn a_number_too_large_for_a_float_is_refused_wherever_it_stands() {
         for json in ["", "nul", "NaN", "[Infinity]", "1 2", "{\"a\":1", "\"\\ud800\""] {
             assert!(decode(py, json.as_bytes()).is_err(), "{json}");
         }
+    });
+}
+
+#[test]
+fn integers_are_exact_up_to_what_python_reads_and_refused_beyond() {
+    Python::initialize();
+    Python::attach(|py| {
+        for digits in [1, 19, 20, 4_300] {
+            let text = format!("-{}", "9".repeat(digits));
+            assert_eq!(encode(&decode(py, text.as_bytes()).unwrap()).as_deref(), Ok(text.as_str()));
+        }
+        let error = decode(py, "9".repeat(4_301).as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("number"), "{error}");
     });
 }
 
