@@ -23,6 +23,7 @@ mod slow;
 mod steady;
 mod track;
 mod tracked;
+mod values;
 
 use std::{pin::Pin, time::Duration};
 
@@ -110,6 +111,7 @@ pub(crate) const ALL: &[Scenario] = &[
         5,
         "numpy, scikit-learn and lightgbm from the package index: forked where that is safe, right in three replicas at once"
     ),
+    scenario!(values, 0, "what numpy and pandas make, value by value: JSON, or `function.bad_output`"),
 ];
 
 /// Answers with the call's own number.
