@@ -303,7 +303,8 @@ impl Inner {
     /// The page of figures, with what is true just now. Reads files: not for a thread that serves calls.
     pub(crate) fn metrics_page(&self) -> String {
         for route in self.table.load().iter().flat_map(|t| t.routes()) {
-            route.metrics.set_state(route.line.census(), route.slots_serving());
+            let start = route.start();
+            route.metrics.set_state(route.line.census(), route.slots_serving(), start.as_deref());
         }
         let now_s = now_s();
         self.metrics.keys.forget(|_, expires_at_s| expires_at_s <= now_s);

@@ -7,6 +7,7 @@ mod edges;
 mod keys;
 mod model;
 mod process;
+mod start;
 
 use std::{
     sync::{
@@ -31,6 +32,7 @@ pub(crate) use keys::{KeyCalls, KeySeries};
 use model::Families;
 pub(crate) use model::ModelMetrics;
 use process::Process;
+pub(crate) use start::Start;
 
 /// The rates a call can be over.
 const RATES: [&str; 3] = [rates::KEY, rates::MODEL, rates::AUTHENTICATION];

@@ -23,7 +23,7 @@ use crate::{
     hex,
     keys::{KeyRing, VerifyingKeyError},
     line::{Budget, Line, LineLimits},
-    metrics::{Metrics, ModelMetrics},
+    metrics::{Metrics, ModelMetrics, Start},
     rates::{self, Limiter, Policy},
     slots::{
         deployment::{Deployment, Founding},
@@ -167,6 +167,11 @@ impl Route {
     /// How many replicas are connected that calls may go to.
     pub(crate) fn slots_serving(&self) -> u16 {
         self.deployment.as_ref().map_or(0, |d| d.shared().slots_serving())
+    }
+
+    /// How its replicas are started, once their supervisor has said so.
+    pub(crate) fn start(&self) -> Option<Arc<Start>> {
+        self.deployment.as_ref()?.shared().start()
     }
 }
 

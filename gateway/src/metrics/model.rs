@@ -7,7 +7,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::codes::{ByCode, CODES, OK};
+use super::{
+    codes::{ByCode, CODES, OK},
+    start::{Start, StartSeries, Starts},
+};
 use crate::line::Census;
 
 /// From half a millisecond to half a minute.
@@ -43,6 +46,7 @@ pub(super) struct Families {
     slots_connected: Family<ModelLabels, Gauge>,
     replicas_idle: Family<ModelLabels, Gauge>,
     replicas_busy: Family<ModelLabels, Gauge>,
+    starts: Starts,
 }
 
 /// The figures of one model and deployment.
@@ -59,6 +63,7 @@ pub(crate) struct ModelMetrics {
     slots_connected: Gauge,
     replicas_idle: Gauge,
     replicas_busy: Gauge,
+    start: StartSeries,
 }
 
 impl Families {
@@ -76,6 +81,7 @@ impl Families {
             slots_connected: Family::default(),
             replicas_idle: Family::default(),
             replicas_busy: Family::default(),
+            starts: Family::default(),
         }
     }
 
@@ -103,6 +109,11 @@ impl Families {
             "Connected replicas that are leased to a call",
             self.replicas_busy.clone(),
         );
+        r.register(
+            "start_mode_info",
+            "How replicas are started, and why not by a fork, or what speaks against it",
+            self.starts.clone(),
+        );
     }
 
     /// The figures of a route.
@@ -114,6 +125,7 @@ impl Families {
         };
         self.slots.get_or_create_owned(&model).set(slots.into());
         ModelMetrics {
+            start: StartSeries::of(&self.starts, &model.model, &model.name),
             labels,
             calls: self.calls.clone(),
             by_code: ByCode::new(),
@@ -162,7 +174,8 @@ impl ModelMetrics {
     }
 
     /// What is true just now.
-    pub(crate) fn set_state(&self, line: Census, slots_connected: u16) {
+    pub(crate) fn set_state(&self, line: Census, slots_connected: u16, start: Option<&Start>) {
+        self.start.show(start);
         let figure = |figure: usize| i64::try_from(figure).unwrap_or(i64::MAX);
         self.line_calls.set(figure(line.calls));
         self.line_bytes.set(figure(line.bytes));

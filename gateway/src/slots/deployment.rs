@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{deaths::Deaths, keeper, link::Link, watch};
-use crate::line::Line;
+use crate::{line::Line, metrics::Start};
 
 /// Words to a supervisor that wait for it to listen: one for each slot is all that can be of use.
 const EXPIRIES_MAX: usize = 256;
@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     is_retired: AtomicBool,
     /// Why it cannot start, by its supervisor's word.
     failure: ArcSwapOption<String>,
+    /// How its replicas are started, by its supervisor's word.
+    start: ArcSwapOption<Start>,
     slots_connected: AtomicU16,
     /// Told at each change of [`Shared::slots_connected`], on behalf of the whole gateway.
     connected_changed: Arc<Notify>,
@@ -82,6 +84,7 @@ impl Deployment {
             deaths: Deaths::default(),
             is_retired: AtomicBool::new(false),
             failure: ArcSwapOption::empty(),
+            start: ArcSwapOption::empty(),
             slots_connected: AtomicU16::new(0),
             connected_changed: founding.connected_changed,
             expiries,
@@ -154,6 +157,16 @@ impl Shared {
         if is_failure && self.failure().is_some() && !self.is_retired() {
             self.line.dismiss();
         }
+    }
+
+    /// How its replicas are started, once its supervisor has said so.
+    pub(crate) fn start(&self) -> Option<Arc<Start>> {
+        self.start.load_full()
+    }
+
+    /// The supervisor's word on it.
+    pub(crate) fn set_start(&self, start: Start) {
+        self.start.store(Some(Arc::new(start)));
     }
 
     /// Slots whose replica has greeted and has not gone.

@@ -22,7 +22,10 @@ use super::{
     keeper::BackOff,
     link::connect,
 };
-use crate::lines::{Lines, LinesError};
+use crate::{
+    lines::{Lines, LinesError},
+    metrics::Start,
+};
 
 /// Where the supervisor is and who it must be.
 pub(crate) struct Address {
@@ -155,6 +158,7 @@ impl UnixConversation {
                 self.judge(shared, &report.reason);
             }
             FromSupervisor::Deployment(report) => {
+                shared.set_start(Start::of(&report));
                 self.failed_phase = (report.phase == Phase::Failed).then_some(report.reason);
                 self.judge(shared, "");
             }

@@ -153,6 +153,17 @@ impl Double {
         }));
     }
 
+    /// How its replicas are started.
+    pub(crate) fn say_start(&self, start_mode: StartMode, reason: &str) {
+        self.say(FromSupervisor::Deployment(DeploymentReport {
+            phase: Phase::Serving,
+            reason: String::new(),
+            start_mode,
+            start_mode_reason: reason.to_owned(),
+            example_response: None,
+        }));
+    }
+
     /// Requests read so far.
     pub(crate) fn read(&self) -> Vec<String> {
         self.state.read.lock().unwrap().clone()

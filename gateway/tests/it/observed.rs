@@ -9,6 +9,7 @@ use millgate_contract::{
     frame::Outcome,
     ids::KeyId,
     route::{RevokedKey, RouteSnapshot},
+    supervision::StartMode,
 };
 use millgate_gateway::{CallFilter, CallLogConfig, GatewayConfig};
 use serde_json::json;
@@ -38,6 +39,23 @@ async fn the_page_of_figures_has_its_form() {
     // The order of series is nobody's promise.
     steady.sort_unstable();
     insta::assert_snapshot!(steady.join("\n"));
+}
+
+#[tokio::test]
+async fn how_replicas_are_started_and_why_is_a_series_of_its_model() {
+    let (house, double) = House::with_acts(1, vec![Act::Echo]).await;
+    assert_eq!(house.call("1").await.status, 200);
+    let series = |mode: &str, reason: &str| {
+        format!(r#"millgate_start_mode_info{{model="m",name="m",mode="{mode}",reason="{reason}"}}"#)
+    };
+    double.say_start(StartMode::Fork, "");
+    house.until_figure(&series("fork", ""), "1").await;
+    double.say_start(StartMode::Spawn, "a \"connection\" is open");
+    let spawned = series("spawn", r#"a \"connection\" is open"#);
+    house.until_figure(&spawned, "1").await;
+    assert_eq!(house.figure(&series("fork", "")).await, None, "the words of before are gone");
+    house.gateway.apply(snapshot(2, vec![])).unwrap();
+    assert_eq!(house.figure(&spawned).await, None);
 }
 
 #[tokio::test]
