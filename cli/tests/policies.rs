@@ -182,6 +182,34 @@ fn a_replica_is_replaced_after_as_many_calls_as_its_deployment_says() {
 }
 
 #[test]
+fn a_replica_is_replaced_at_the_age_and_at_the_memory_that_its_deployment_says() {
+    let grows = "import os
+held = []
+def f(args):
+    held.append(bytearray(args.get('mb', 0) << 20))
+    return os.getpid()
+";
+    let server = Server::start();
+    let folder = server.project("f", &[("f.py", grows)]);
+    let target = format!("{}:f", folder.join("f.py").display());
+    let until_another = |access_key: &str, old: &Value| {
+        while pid(&server, access_key) == *old {
+            std::thread::yield_now();
+        }
+    };
+    server.ok(&["deploy", &target, "--memory-max", "64"]);
+    let access_key = server.access_key("f");
+    let old = server.call(&access_key, r#"{"mb": 100}"#).body["response"].clone();
+    until_another(&access_key, &old);
+    assert!(server.ok(&["logs", "f"]).contains("bytes of memory, over"));
+
+    server.ok(&["deploy", &target, "--age-max", "1"]);
+    let old = pid(&server, &access_key);
+    until_another(&access_key, &old);
+    assert!(server.ok(&["logs", "f"]).contains("it has served for 1 s"));
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_rule() {
     let server = Server::start();
     let folder = server.project("f", &[("f.py", PYTHON)]);

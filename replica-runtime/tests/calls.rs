@@ -183,6 +183,27 @@ fn tracked_metrics_ride_back_and_those_that_cannot_are_named_in_the_log() {
 }
 
 #[test]
+fn too_many_metrics_are_an_exception_that_says_so_in_the_log() {
+    let code = "
+from cdsw import model_metrics, track_metrics
+@model_metrics
+def predict(args):
+    track_metrics({str(n): n for n in range(args)})
+    return args
+";
+    let template = Project::new(code).import();
+    let done = template.ready().gateway().call("1000");
+    assert_eq!((done.outcome, text(&done.value).as_str()), (Outcome::Ok, "1000"));
+    assert!(text(&done.metrics).ends_with(r#""999":999}"#));
+    let replica = template.ready();
+    let done = replica.gateway().call("1001");
+    assert_eq!(done.outcome, Outcome::Exception);
+    assert!(text(&done.value).starts_with("ValueError: more than 1000 metrics; `1000` is one too many"));
+    replica.log.wait_for("in predict");
+    replica.log.wait_for("ValueError: more than 1000 metrics; `1000` is one too many");
+}
+
+#[test]
 fn every_decoration_of_the_sdk_runs_and_says_whether_it_collects() {
     for (decorator, collects) in [
         ("@cml_model", false),

@@ -76,6 +76,25 @@ fn the_report_is_what_the_kernel_says() {
     }
 }
 
+#[test]
+fn a_project_and_an_interpreter_below_a_folder_that_others_may_not_enter_are_bound_in() {
+    use std::os::unix::fs::PermissionsExt;
+    if !is_root() {
+        // Who owns the folder may enter it.
+        return;
+    }
+    let deployment = Deployment::files(PROWLER, |_| {});
+    let closed = deployment.dir.path().join("builds");
+    fs::write(closed.join("another"), SECRET).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let output = deployment.supervise();
+    assert!(output.status.success(), "{output:?}");
+    let mut client = deployment.connect();
+    client.until_all_ready();
+    let request = serde_json::json!({ "read": [closed.join("another")] });
+    assert_denied(&deployment.gateway(0).value(&request.to_string()));
+}
+
 /// Tries system calls, and to have its rules lifted by a program it starts; answers the errors.
 const CALLER: &str = r#"
 import ctypes, os, socket, subprocess, sys

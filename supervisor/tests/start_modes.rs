@@ -26,7 +26,10 @@ fn mode_of(top: &str) -> (StartMode, String) {
     let (deployment, mut client) = Deployment::serving(&source, |_| {});
     client.until("it serves", |client| client.deployment.as_ref().unwrap().phase == Phase::Serving);
     assert_eq!(deployment.gateway(0).value("5"), 5);
-    mode(&client)
+    let (mode, reason) = mode(&client);
+    let is_logged = deployment.log().iter().any(|line| line.text.contains(&reason));
+    assert!(is_logged, "`{reason}`: {:?}", deployment.log());
+    (mode, reason)
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn why_unavailable(latest_status: &str) -> Cow<'static, str> {
 mod tests {
     use millgate_contract::{
         route::OnHangUp,
-        spec::{CallIsolation, StartPolicy},
+        spec::{CallIsolation, Confinement, Network, StartPolicy},
         supervision::Phase,
     };
     use serde_json::json;
@@ -101,7 +101,11 @@ mod tests {
 
     /// Deploys, and passes until that one serves.
     async fn deploy(rig: &Rig, model: &str, policy: serde_json::Value) -> ModelRoute {
-        let config = json!({ "serving_policy": policy });
+        deploy_with(rig, model, json!({ "serving_policy": policy })).await
+    }
+
+    /// The same, whatever its configuration says.
+    async fn deploy_with(rig: &Rig, model: &str, config: serde_json::Value) -> ModelRoute {
         let body = json!({
             "file_path": "f.py", "function_name": "f", "auto_deploy_model": true, "auto_deployment_config": config,
         });
@@ -114,6 +118,42 @@ mod tests {
             tokio::task::yield_now().await;
         }
         read(&rig.app).await.unwrap().models.remove(0)
+    }
+
+    #[tokio::test]
+    async fn isolation_is_required_by_the_server_or_by_the_deployment() {
+        let mut rig = Rig::new().await;
+        rig.launcher.units_become(Some(Phase::Serving), "");
+        let project = rig.project("p").await;
+        let model = rig.model(&project, "m").await;
+        let confinement = |rig: &Rig, unit: usize| match rig.launcher.launched()[unit].confinement {
+            Confinement::Available { network, is_required, .. } => (network, is_required),
+            Confinement::Open => unreachable!("a server confines"),
+        };
+        deploy(&rig, &model, json!(null)).await;
+        assert_eq!(confinement(&rig, 0), (Network::Kept, false));
+        deploy(&rig, &model, json!({"require_isolation": true, "network": "none"})).await;
+        assert_eq!(confinement(&rig, 1), (Network::None, true));
+        rig.restart_with(|config| config.require_isolation = true).await;
+        deploy(&rig, &model, json!(null)).await;
+        assert_eq!(confinement(&rig, 2), (Network::Kept, true));
+    }
+
+    #[tokio::test]
+    async fn threads_of_numeric_libraries_are_the_cores_rounded_down_unless_somebody_says_otherwise() {
+        let rig = Rig::new().await;
+        rig.launcher.units_become(Some(Phase::Serving), "");
+        let project = rig.project("p").await;
+        let model = rig.model(&project, "m").await;
+        for (unit, (cpu, threads)) in [(0.5, "1"), (1.0, "1"), (2.7, "2")].into_iter().enumerate() {
+            let environment = json!({"MKL_NUM_THREADS": "7"});
+            deploy_with(&rig, &model, json!({"cpu": cpu, "environment": environment})).await;
+            let environment = rig.launcher.launched()[unit].environment.clone();
+            for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"] {
+                assert_eq!(environment[name], threads, "{name} of {cpu} cores");
+            }
+            assert_eq!(environment["MKL_NUM_THREADS"], "7");
+        }
     }
 
     #[tokio::test]

@@ -46,7 +46,7 @@ async fn how_replicas_are_started_and_why_is_a_series_of_its_model() {
     let (house, double) = House::with_acts(1, vec![Act::Echo]).await;
     assert_eq!(house.call("1").await.status, 200);
     let series = |mode: &str, reason: &str| {
-        format!(r#"millgate_start_mode_info{{model="m",name="m",mode="{mode}",reason="{reason}"}}"#)
+        format!(r#"millgate_start_mode_info{{model="m1",name="add",mode="{mode}",reason="{reason}"}}"#)
     };
     double.say_start(StartMode::Fork, "");
     house.until_figure(&series("fork", ""), "1").await;
