@@ -121,7 +121,7 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
     // SAFETY: an `ifreq` is integers and bytes: all zeros is a value of it, with an empty name.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     // SAFETY: the request of netdevice(7) has its name and flags set, and lives through the call.

@@ -160,6 +160,11 @@ fn home(from: &Ingredients<'_>) -> String {
     }
 }
 
+/// Threads of a numeric library's pool: the cores rounded down, and at least one.
+fn threads(cpu_millicores: i64) -> i64 {
+    (cpu_millicores / 1_000).max(1)
+}
+
 fn replica_environment(from: &Ingredients<'_>, amounts: Amounts) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::new();
     let venv = from.build_dir.join("venv");
@@ -168,7 +173,7 @@ fn replica_environment(from: &Ingredients<'_>, amounts: Amounts) -> BTreeMap<Str
     environment.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     environment.insert("PYTHONUNBUFFERED".into(), "1".into());
     // Numeric libraries start a thread per core of the host otherwise, for each replica.
-    let threads = (amounts.cpu_millicores / 1_000).max(1).to_string();
+    let threads = threads(amounts.cpu_millicores).to_string();
     for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"] {
         environment.insert(name.into(), threads.clone());
     }
@@ -192,5 +197,19 @@ pub(crate) fn variables(json: &str) -> BTreeMap<String, String> {
             })
             .collect(),
         _ => BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_the_cores_rounded_down_and_at_least_one() {
+        let cases = [(1, 1), (999, 1), (1_000, 1), (1_999, 1), (2_700, 2), (16_000, 16)];
+        assert_eq!(
+            cases.map(|(cpu_millicores, _)| threads(cpu_millicores)),
+            cases.map(|(_, threads)| threads)
+        );
     }
 }
