@@ -155,10 +155,23 @@ def _is_ours(filename):
 def _module_name(file):
     """The file's stem where that is a free module name, so that classes of the file can be pickled; else a safe one."""
     stem = os.path.splitext(os.path.basename(file))[0]
-    is_free = stem not in sys.modules and stem not in sys.stdlib_module_names
+    is_free = stem not in sys.modules and stem not in _standard_modules()
     if stem.isidentifier() and not keyword.iskeyword(stem) and is_free:
         return stem
     return "millgate_function_" + "".join(c if c.isalnum() else "_" for c in stem)
+
+
+def _standard_modules():
+    names = getattr(sys, "stdlib_module_names", None)
+    if names is not None:
+        return names
+    # Python 3.9 keeps no list.
+    folder = os.path.dirname(os.__file__)
+    found = set(sys.builtin_module_names)
+    for place in (folder, os.path.join(folder, "lib-dynload")):
+        if os.path.isdir(place):
+            found.update(name.split(".")[0] for name in os.listdir(place))
+    return found
 
 
 def _no_such_file(root, file):
