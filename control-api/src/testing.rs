@@ -133,7 +133,7 @@ impl Rig {
         let name = Username::new(name);
         self.app.store.ensure_user(&name, UserRole::User).await.unwrap();
         let audiences = vec!["API".to_owned()];
-        operations::make_key(&self.app, &name, audiences, String::new(), now_s() + 60).await.unwrap().1
+        operations::make_key(&self.app, &name, audiences, String::new(), now_s() + 3_600).await.unwrap().1
     }
 
     /// One request by the administrator.
