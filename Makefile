@@ -1,4 +1,4 @@
-.PHONY: demo test build image fuzz bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs \
+.PHONY: demo test build runtimes image fuzz bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs \
 	load-gateway load-runtime
 
 # Builds, serves, trains and deploys examples/iris, calls it, and keeps the server in the foreground.
@@ -17,6 +17,11 @@ build:
 # What must hold of any bytes from outside, tried for so long by a fuzzer: `make fuzz FUZZ_SECONDS=600`.
 fuzz:
 	@deploy/fuzz.sh
+
+# The runtimes of further Pythons, for `millgate runtimes add`: of all that are found here and can be embedded.
+# PYTHONS="/path/to/python3.12 …" names some that are not found, or are preferred to what is.
+runtimes: build
+	deploy/runtimes.sh build $(PYTHONS)
 
 # A container image, where there is an engine (docker or podman).
 image:

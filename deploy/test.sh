@@ -39,6 +39,13 @@ check "Python style" .venv/bin/ruff check python-shim examples replica-runtime/s
 check "Python format" .venv/bin/ruff format --check python-shim examples replica-runtime/src supervisor/tests bench
 check "Python types" .venv/bin/mypy --strict python-shim/src
 check "programs" cargo build --workspace --bins --locked
+# Two versions of Python, where there are two: the tests of commands serve models of both side by side.
+second=$(deploy/runtimes.sh second)
+if [ -n "$second" ]; then
+    check "runtime of a second Python: $second" deploy/runtimes.sh develop "$second"
+else
+    printf '\n== NO SECOND PYTHON here that can be embedded: one version only is tested\n'
+fi
 count "Rust tests" ' [0-9]+ passed' ' [0-9]+ (failed|timed out)' cargo nextest run --workspace --locked
 count "documentation tests" ' [0-9]+ passed' ' [0-9]+ failed' cargo test --workspace --doc --locked --quiet
 count "Python tests" '[0-9]+ passed' '[0-9]+ (failed|error)' .venv/bin/python -m pytest -q python-shim

@@ -67,6 +67,11 @@ pub(crate) enum Command {
     Stop(Model),
     /// Stop a model and delete it with its builds
     Delete(Model),
+    /// List the Pythons that models can be built for, or add one
+    Runtimes {
+        #[command(subcommand)]
+        command: Option<Runtimes>,
+    },
     /// Manage API keys
     #[command(subcommand)]
     Key(Key),
@@ -170,6 +175,9 @@ pub(crate) struct Deploy {
     /// An example request as JSON: called before the build counts as built, and by `millgate test`
     #[arg(long, value_name = "JSON")]
     pub(crate) example: Option<String>,
+    /// The Python it is built for: a version or a name, as `millgate runtimes` shows them; the server's own unless given
+    #[arg(long, visible_alias = "runtime", value_name = "VERSION")]
+    pub(crate) python: Option<String>,
     #[command(flatten)]
     pub(crate) policy: Policy,
 }
@@ -271,6 +279,16 @@ pub(crate) struct Scale {
     /// How many replicas
     #[arg(value_parser = clap::value_parser!(u16).range(1..=199))]
     pub(crate) replicas: u16,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runtimes {
+    /// Add a Python of the server's host, in the place of one of the same minor version
+    Add {
+        /// The interpreter, as in `/usr/bin/python3.12`
+        #[arg(value_name = "PATH")]
+        python: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

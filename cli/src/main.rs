@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Scale(args) => commands::scale::scale(&global, args),
         Command::Stop(args) => commands::stop::stop(&global, &args.model),
         Command::Delete(args) => commands::delete::delete(&global, &args.model),
+        Command::Runtimes { command } => commands::runtimes::runtimes(&global, command.as_ref()),
         Command::Key(args) => commands::key::key(&global, args),
         Command::User(args) => commands::user::user(&global, args),
         Command::AccessKey(args) => commands::access_key::access_key(&global, args),

@@ -1,7 +1,10 @@
 //! Where the programs are that the server starts: itself, the runtime that embeds Python, and the interpreter that
 //! environments are made from.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde::Deserialize;
 
@@ -29,6 +32,25 @@ struct RuntimeInfo {
     python: String,
 }
 
+impl RuntimeInfo {
+    /// Asks a runtime.
+    fn of(runtime: &Path) -> Result<Self, Failure> {
+        let hint = format!("build it with `cargo build --bins`, or name it in `{}`", env_vars::RUNTIME);
+        let output = Command::new(runtime).arg("info").output().map_err(|cause| {
+            Failure::new(format!("cannot run `{}`: {cause}", runtime.display())).hint(&hint)
+        })?;
+        serde_json::from_slice(&output.stdout).map_err(|_| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Failure::new(format!("`{} info` does not answer: {}", runtime.display(), said.trim())).hint(&hint)
+        })
+    }
+
+    /// `3.11`.
+    fn minor(&self) -> &str {
+        self.python.rsplit_once('.').map_or(&self.python, |(minor, _)| minor)
+    }
+}
+
 /// Prints where the interpreter really is (a shim on the PATH is not it) and its version.
 const WHO: &str = "import sys; print(sys.executable, '%d.%d' % sys.version_info[:2], sep='\\n')";
 
@@ -40,17 +62,9 @@ impl Programs {
             Some(path) => PathBuf::from(path),
             None => millgate.with_file_name("millgate-replica"),
         };
-        let hint = format!("build it with `cargo build --bins`, or name it in `{}`", env_vars::RUNTIME);
-        let output = Command::new(&runtime).arg("info").output().map_err(|cause| {
-            Failure::new(format!("cannot run `{}`: {cause}", runtime.display())).hint(&hint)
-        })?;
-        let info: RuntimeInfo = serde_json::from_slice(&output.stdout).map_err(|_| {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Failure::new(format!("`{} info` does not answer: {}", runtime.display(), said.trim())).hint(&hint)
-        })?;
+        let info = RuntimeInfo::of(&runtime)?;
+        let python_minor = info.minor().to_owned();
         let python = std::env::var_os(env_vars::PYTHON).map_or(info.executable, PathBuf::from);
-        let python_minor =
-            info.python.rsplit_once('.').map_or(info.python.clone(), |(minor, _)| minor.to_owned());
         Ok(Self { millgate, runtime, python, python_minor })
     }
 
@@ -67,11 +81,19 @@ impl Programs {
                 Ok(Self { python: PathBuf::from(python), ..self })
             }
             (Some(python), Some(minor)) if std::env::var_os("VIRTUAL_ENV").is_some() => {
+                let runtime = self.runtime.with_file_name(format!("millgate-replica-{minor}"));
+                if runtime.exists() && RuntimeInfo::of(&runtime)?.minor() == minor {
+                    let (python, python_minor) = (PathBuf::from(python), minor.to_owned());
+                    return Ok(Self { runtime, python, python_minor, ..self });
+                }
                 Err(Failure::new(format!(
                     "the active environment has Python {minor} (`{python}`), this millgate was built for {}",
                     self.python_minor
                 ))
-                .hint("make the environment with that version, or build millgate with `PYO3_PYTHON`"))
+                .hint(format!(
+                    "make the environment with that version, or build the runtime `{}` by `make runtimes`",
+                    runtime.display()
+                )))
             }
             _ => Ok(self),
         }

@@ -16,7 +16,7 @@ use crate::{
     keys::{Custody, Passwords},
     launch::Launcher,
     publish::Publisher,
-    python::Python,
+    runtimes::Runtimes,
     store::Store,
 };
 
@@ -31,7 +31,8 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) custody: Custody,
     pub(crate) passwords: Passwords,
-    pub(crate) python: Python,
+    /// The Pythons that models can be built for.
+    pub(crate) runtimes: Runtimes,
     pub(crate) host: Host,
     /// This server's own id, in every CRN.
     pub(crate) workspace: String,

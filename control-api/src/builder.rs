@@ -22,6 +22,7 @@ use crate::{
     fault::{Fault, Outcome},
     launch::{UnitName, spec, spec::Ingredients},
     rows::{Build, BuildStatus, Model, Project},
+    runtimes::{Choice, Runtime},
 };
 
 /// The longest it looks away.
@@ -56,6 +57,8 @@ pub(crate) struct Job {
     pub(crate) build: Build,
     pub(crate) model: Model,
     pub(crate) project: Project,
+    /// What it is built for.
+    pub(crate) choice: Choice,
     pub(crate) dir: PathBuf,
     pub(crate) log: BuildLog,
 }
@@ -65,6 +68,10 @@ impl Job {
         spec::model_root(&self.dir, &self.build)
     }
 
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.choice.runtime
+    }
+
     pub(crate) fn venv(&self) -> PathBuf {
         self.dir.join("venv")
     }
@@ -72,7 +79,7 @@ impl Job {
     pub(crate) fn ingredients(&self) -> Ingredients<'_> {
         Ingredients {
             config: &self.app.config,
-            python: &self.app.python,
+            runtime: self.runtime(),
             build_dir: &self.dir,
             project: &self.project,
             model: &self.model,
@@ -174,11 +181,13 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
     .await?
     .map_err(Fault::from)?;
     let log = BuildLog::create(&dir.join(LOG_FILE)).map_err(Fault::from)?;
-    Ok(Job { app: app.clone(), build, model, project, dir, log })
+    let choice = app.runtimes.choose(&build.kernel, &build.runtime_identifier);
+    Ok(Job { app: app.clone(), build, model, project, choice, dir, log })
 }
 
 async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     check_kernel(&job)?;
+    job.log.line(Step::Snapshot, &words_of_choice(&job.choice, &job.build));
     let source_hash = take_snapshot(&job).await?;
     job.app.store.seal_build(&job.build.id, &source_hash, "").await?;
     job.build.source_hash.clone_from(&source_hash);
@@ -210,20 +219,25 @@ fn check_kernel(job: &Job) -> Result<(), BuildFailure> {
         let reason = format!(
             "kernel {:?} is not served here: models are Python 3 functions; choose {:?}",
             job.build.kernel,
-            job.app.python.kernel()
+            job.runtime().python.kernel()
         );
         return Err(failed(Step::Snapshot, reason));
     }
-    // "Python 3" alone, or nothing, is whatever there is here.
-    let names_a_version = asked.contains("3.");
-    if names_a_version && !asked.contains(&job.app.python.minor()) {
-        let note = format!(
-            "kernel {:?} and runtime {:?} are not on this host; the build uses Python {}",
-            job.build.kernel, job.build.runtime_identifier, job.app.python.version
-        );
-        job.log.line(Step::Snapshot, &note);
-    }
     Ok(())
+}
+
+/// Which Python the build uses, and why.
+fn words_of_choice(choice: &Choice, build: &Build) -> String {
+    let version = &choice.runtime.python.version;
+    let (kernel, runtime) = (&build.kernel, &build.runtime_identifier);
+    match choice.missed {
+        None if choice.is_named => format!("the build uses Python {version}, which it names"),
+        None => format!("the build uses Python {version}, the default: it names no version"),
+        Some(missed) => format!(
+            "Python {missed} of kernel {kernel:?} and runtime {runtime:?} is not on this host; the build uses Python \
+             {version}, the default (`millgate runtimes add` adds another)"
+        ),
+    }
 }
 
 async fn take_snapshot(job: &Job) -> Result<String, BuildFailure> {

@@ -25,9 +25,9 @@ use crate::{
     moment::now_s,
     names, operations, publish,
     publish::Publisher,
-    python::Python,
     reconcile::Reconciler,
     rows::UserRole,
+    runtimes::Runtimes,
     store::Store,
 };
 
@@ -82,8 +82,8 @@ impl ControlApi {
         launcher: Arc<dyn Launcher>,
     ) -> Result<Self, OpenError> {
         let custody = Custody::open(&dir.keys())?;
-        let python = Python::probe(&config.python)?;
         let store = Store::open(&dir.database()).await?;
+        let runtimes = Runtimes::open(&config, dir.root(), &store).await?;
         let failed = |fault: Fault| OpenError::First(Box::new(fault));
         let workspace = store.setting_or("workspace", &names::uuid()).await.map_err(failed)?;
         launcher.adopt().await;
@@ -94,7 +94,7 @@ impl ControlApi {
             store,
             custody,
             passwords: Passwords::default(),
-            python,
+            runtimes,
             host: Host::measure(),
             workspace,
             launcher,

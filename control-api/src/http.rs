@@ -27,6 +27,7 @@ mod policies;
 mod projects;
 mod query;
 mod routes;
+mod runtimes;
 mod source;
 mod teams;
 #[cfg(test)]

@@ -236,9 +236,10 @@ impl Reconciler {
                 build.build_number
             )));
         }
+        let runtime = self.app.runtimes.of_build(&build_dir)?;
         let from = spec::Ingredients {
             config: &self.app.config,
-            python: &self.app.python,
+            runtime: &runtime,
             build_dir: &build_dir,
             project: &project,
             model: &model,

@@ -28,7 +28,7 @@ use sqlx::{
 pub(crate) use audit::{Deed, Recorded};
 pub(crate) use builds::NewBuild;
 pub(crate) use deployments::NewDeployment;
-pub(crate) use list::{Filter, PAGE_SIZE_MAX, Page, Paging};
+pub(crate) use list::{Filter, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paging, decode_token, encode_token};
 pub(crate) use models::{ModelPatch, NewModel};
 pub(crate) use projects::{NewProject, ProjectPatch};
 pub(crate) use routes::RouteRow;
@@ -89,6 +89,28 @@ impl Store {
             .await?;
         tx.commit().await?;
         Ok(self.setting(name).await?.expect("it was just set"))
+    }
+
+    /// Sets a setting, whatever it was.
+    pub(crate) async fn set_setting(&self, name: &str, value: &str) -> Outcome<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO settings (name, value) VALUES ($1, $2) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )
+        .bind(name)
+        .bind(value)
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The settings whose names begin so, by name.
+    pub(crate) async fn settings(&self, prefix: &str) -> Outcome<Vec<(String, String)>> {
+        let rows =
+            sqlx::query("SELECT name, value FROM settings ORDER BY name").fetch_all(&self.read).await?;
+        let all = rows.iter().map(|row| (row.get::<String, _>("name"), row.get("value")));
+        Ok(all.filter(|(name, _)| name.starts_with(prefix)).collect())
     }
 
     /// The next number of a counter.

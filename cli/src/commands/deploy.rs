@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     lookup::{self, Found, text},
     rollout::wait_for,
+    runtimes,
 };
 use crate::{
     args::{Deploy, Global, Policy},
@@ -23,6 +24,7 @@ pub(crate) fn deploy(global: &Global, args: &Deploy) -> Result<(), Failure> {
     let example = args.example.as_deref().map(parse_example).transpose()?;
     let source = Source::find(&args.target, args.project.as_deref())?;
     let client = Client::open(global)?;
+    let runtime = args.python.as_deref().map(|asked| runtimes::find(&client, asked)).transpose()?;
     let mut steps = Steps::new();
 
     let archive = source.pack()?;
@@ -37,8 +39,12 @@ pub(crate) fn deploy(global: &Global, args: &Deploy) -> Result<(), Failure> {
         Some(found) => found,
         None => create_model(&client, &project, &name)?,
     };
-    let build =
-        client.post(&format!("{}/builds", found.path), &build_request(args, &source, example.as_ref()))?;
+    let mut request = build_request(args, &source, example.as_ref());
+    if let Some(runtime) = runtime {
+        request["kernel"] = runtime["kernel"].clone();
+        request["runtime_identifier"] = runtime["image_identifier"].clone();
+    }
+    let build = client.post(&format!("{}/builds", found.path), &request)?;
     let build_path = format!("{}/builds/{}", found.path, text(&build["id"]));
     follow_build(&client, &build_path, &mut steps)?;
     let deployment = follow_deployment(&client, &build_path, &mut steps)?;

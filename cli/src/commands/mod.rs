@@ -14,6 +14,7 @@ pub(crate) mod restart;
 pub(crate) mod rollback;
 mod rollout;
 pub(crate) mod run;
+pub(crate) mod runtimes;
 pub(crate) mod scale;
 pub(crate) mod show;
 pub(crate) mod stop;

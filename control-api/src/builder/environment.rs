@@ -18,7 +18,10 @@ use crate::{launch::spec::build_uid, sdk};
 pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
     let script = script::find(job)?;
     let begun = Instant::now();
-    job.log.line(Step::Environment, &format!("making an environment of Python {}", job.app.python.version));
+    job.log.line(
+        Step::Environment,
+        &format!("making an environment of Python {}", job.runtime().python.version),
+    );
     make_venv(job, script.is_some()).await?;
     let site_packages = site_packages(job);
     blocking(move || sdk::unpack(&site_packages))
@@ -42,7 +45,7 @@ pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
 }
 
 async fn make_venv(job: &Job, needs_pip: bool) -> Result<(), BuildFailure> {
-    let mut command = Command::new(&job.app.python.executable);
+    let mut command = Command::new(&job.runtime().python.executable);
     command.args(["-I", "-m", "venv"]);
     if !needs_pip {
         command.arg("--without-pip");
@@ -71,7 +74,7 @@ async fn make_venv(job: &Job, needs_pip: bool) -> Result<(), BuildFailure> {
 }
 
 fn site_packages(job: &Job) -> PathBuf {
-    job.venv().join(format!("lib/python{}/site-packages", job.app.python.minor()))
+    job.venv().join(format!("lib/python{}/site-packages", job.runtime().python.minor()))
 }
 
 enum Owner {

@@ -138,7 +138,7 @@ async fn next<R: AsyncRead + Unpin>(lines: &mut Lines<R>) -> std::io::Result<Opt
 fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
     let from = job.ingredients();
     let mut environment = job.app.config.build_environment.clone();
-    let mut readable = vec![job.app.python.base_prefix.clone()];
+    let mut readable = vec![job.runtime().python.base_prefix.clone()];
     readable.extend(named_paths(&environment));
     environment.extend(project_environment(&from));
     let venv = job.venv();

@@ -11,7 +11,7 @@ use super::{
         Needs::{Administrator, InTeam, Key, Nothing, Oneself, RightByBody},
         Route, Takes, route,
     },
-    projects, source, teams, users,
+    projects, runtimes, source, teams, users,
 };
 use crate::rights::Right::{Change, Govern, Operate, See};
 
@@ -318,9 +318,13 @@ fn accounts() -> Vec<Route> {
             .takes("ValidateApiKeyV2Request")
             .answers("ValidateApiKeyV2Response")
             .about("Says whether the key of this request is good, and whose it is"),
-        route((GET, "/api/v2/runtimes"), "ListRuntimes", Key, users::runtimes)
+        route((GET, "/api/v2/runtimes"), "ListRuntimes", Key, runtimes::list)
             .lists("runtimes", "Runtime")
             .about("Lists the runtimes that models are built for"),
+        route((POST, "/api/v2/runtimes"), "AddRuntime", Administrator, runtimes::add)
+            .takes("AddRuntimeRequest")
+            .answers("Runtime")
+            .about("Adds a Python of the server's host, in the place of one of the same minor version"),
     ]
 }
 

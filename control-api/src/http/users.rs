@@ -124,26 +124,3 @@ pub(crate) async fn set_password(
     app.store.update_user(&user, &patch).await?;
     Ok(Answer::empty().ignoring(body.unknown()))
 }
-
-/// The one runtime of this host, if the filter lets it through.
-pub(crate) async fn runtimes(State(app): State<App>, params: Params) -> Answered {
-    let paging = params.paging()?;
-    let python = &app.python;
-    let runtime = json!({
-        "image_identifier": python.runtime_identifier(),
-        "editor": "Workbench",
-        "kernel": python.kernel(),
-        "edition": "Standard",
-        "description": format!("Python {} of this host", python.version),
-        "full_version": python.version,
-        "status": "ENABLED",
-        "register_user_id": 0,
-    });
-    let is_shown = paging.search.iter().all(|(key, text)| {
-        runtime.get(key).is_none_or(|value| {
-            value.as_str().unwrap_or_default().to_lowercase().contains(&text.to_lowercase())
-        })
-    });
-    let runtimes = if is_shown && paging.page_token.is_empty() { vec![runtime] } else { vec![] };
-    Ok(Answer::of(json!({ "runtimes": runtimes, "next_page_token": "" })))
-}

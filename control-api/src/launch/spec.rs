@@ -15,8 +15,8 @@ use serde_json::Value;
 use crate::{
     config::ControlConfig,
     policy::ServingPolicy,
-    python::Python,
     rows::{Amounts, Build, Deployment, Model, Project},
+    runtimes::Runtime,
 };
 
 /// Uids from here on are user code's, one per deployment.
@@ -33,7 +33,7 @@ const PROCESSES_MAX: u32 = 512;
 /// What a unit is made from.
 pub(crate) struct Ingredients<'a> {
     pub(crate) config: &'a ControlConfig,
-    pub(crate) python: &'a Python,
+    pub(crate) runtime: &'a Runtime,
     pub(crate) build_dir: &'a Path,
     pub(crate) project: &'a Project,
     pub(crate) model: &'a Model,
@@ -84,7 +84,7 @@ fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32, policy: &ServingPo
         build: BuildId::new(from.build.id.as_str()),
         replica_prefix: String::new(),
         function: FunctionSpec {
-            runtime: from.config.runtime_program.clone(),
+            runtime: from.runtime.program.clone(),
             python: from.build_dir.join("venv/bin/python"),
             root,
             file: from.build.file_path.clone().into(),
@@ -103,7 +103,7 @@ fn common(from: &Ingredients<'_>, amounts: Amounts, uid: u32, policy: &ServingPo
         kill_grace_ms: limits::KILL_GRACE_MS,
         confinement: Confinement::Available {
             uid,
-            readable: vec![from.build_dir.to_owned(), from.python.base_prefix.clone()],
+            readable: vec![from.build_dir.to_owned(), from.runtime.python.base_prefix.clone()],
             home: HOME.into(),
             network: policy.network,
             is_required: from.config.require_isolation || policy.require_isolation,
@@ -139,7 +139,7 @@ pub(crate) fn project_environment(from: &Ingredients<'_>) -> BTreeMap<String, St
         ("CDSW_API_URL", format!("{scheme}://{domain}/api/v1")),
         ("CDSW_DS_API_URL", format!("{scheme}://{domain}/api/altus-ds-1/ds")),
         ("CDSW_ENGINE_TYPE", "model".to_owned()),
-        ("ML_RUNTIME_KERNEL", from.python.kernel()),
+        ("ML_RUNTIME_KERNEL", from.runtime.python.kernel()),
         ("ML_RUNTIME_EDITION", "Standard".to_owned()),
         ("HOME", home(from)),
         ("LANG", "C.UTF-8".to_owned()),

@@ -89,11 +89,11 @@ fn compose(filter: &Filter, paging: &Paging, limit: i64, offset: i64) -> (String
 }
 
 /// Tokens are opaque to callers; they hold the place in the list.
-fn encode_token(offset: i64) -> String {
+pub(crate) fn encode_token(offset: i64) -> String {
     format!("p{offset:x}")
 }
 
-fn decode_token(token: &str) -> Outcome<i64> {
+pub(crate) fn decode_token(token: &str) -> Outcome<i64> {
     if token.is_empty() {
         return Ok(0);
     }

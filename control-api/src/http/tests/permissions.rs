@@ -233,6 +233,8 @@ fn sample(operation: &Operation, objects: &Objects) -> Body {
         (_, "UpdateUser") => json!({ "email": "x@example.org" }),
         (_, "SetPassword") => json!({ "password": "long enough for it" }),
         (_, "Login") => json!({ "username": "", "password": "" }),
+        // A request that may be made and is refused for what it says.
+        (_, "AddRuntime") => json!({ "python": "python3" }),
         (_, "CreateTeam") => json!({ "name": format!("new-team-{project}") }),
         (_, "TrackDelayedMetrics") => {
             json!({ "prediction_uuid": "00000000-0000-4000-8000-000000000000", "metrics": {"a": 1} })

@@ -238,15 +238,19 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         ],
     },
     Definition {
+        name: "AddRuntimeRequest",
+        fields: &[field("python", Text, "the path of an interpreter on the server's host")],
+    },
+    Definition {
         name: "Runtime",
         fields: &[
             field("image_identifier", Text, ""),
             field("editor", Text, ""),
             field("kernel", Text, ""),
             field("edition", Text, ""),
-            field("description", Text, ""),
+            field("description", Text, "which one it is, or why it cannot be used"),
             field("full_version", Text, ""),
-            field("status", Text, ""),
+            field("status", Text, "`ENABLED`, or `DISABLED` when it cannot be used any more"),
             field("register_user_id", Integer, ""),
         ],
     },
