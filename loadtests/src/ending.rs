@@ -71,14 +71,14 @@ fn end() -> ! {
     });
     let all = || folders.iter().flat_map(|folder| processes::naming(folder)).collect::<Vec<_>>();
     // Servers take their replicas along; a role alone leaves them to be killed.
-    all().into_iter().filter(|pid| !is_supervisor(*pid)).for_each(|pid| {
+    for pid in all().into_iter().filter(|pid| !is_supervisor(*pid)) {
         processes::signal(pid, Signal::SIGTERM);
-    });
+    }
     processes::wait_until(END_TIME_MAX, || all().into_iter().all(|pid| is_supervisor(pid) || is_over(pid)));
     processes::wait_until(END_TIME_MAX, || {
-        all().into_iter().for_each(|pid| {
+        for pid in all() {
             processes::signal(pid, Signal::SIGKILL);
-        });
+        }
         all().into_iter().all(is_over)
     });
     for folder in &folders {

@@ -126,8 +126,7 @@ fn status(head: &Frame) -> u16 {
         [0x88, ..] => 200,
         [0x8c, ..] => 400,
         // A name from the table, and three digits in the code of RFC 7541, appendix B.
-        [0x08 | 0x48, 0x83, 0x69, 0x90, 0xff, ..] => 431,
-        [0x08 | 0x48, 3, b'4', b'3', b'1', ..] => 431,
+        [0x08 | 0x48, 0x83, 0x69, 0x90, 0xff, ..] | [0x08 | 0x48, 3, b'4', b'3', b'1', ..] => 431,
         _ => panic!("another status: {head:?}"),
     }
 }

@@ -79,15 +79,11 @@ async fn call(model: &Model, caller: u64, answered: &Answered, end: Instant) {
         number += 1;
         let body = model.body(&format!(r#"{{"n":{number}}}"#));
         let bytes = request(&model.host, "/model", &model.api_key, &body);
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => match Connection::open(&model.host).await {
-                Ok(open) => open,
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    continue;
-                }
-            },
+        let kept = connection.take();
+        let opened = if kept.is_some() { kept } else { Connection::open(&model.host).await.ok() };
+        let Some(mut open) = opened else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
         };
         let Ok(answer) = open.exchange(&bytes).await else { continue };
         connection = Some(open).filter(|_| !answer.is_last);
@@ -111,7 +107,7 @@ fn read(server: &Server, model: &Model) -> HashMap<String, (u64, u32)> {
             let number = row["metrics"]["n"].as_u64().unwrap_or_default();
             rows.entry(uuid).or_insert((number, 0)).1 += 1;
         }
-        token = page["next_page_token"].as_str().unwrap_or_default().to_owned();
+        page["next_page_token"].as_str().unwrap_or_default().clone_into(&mut token);
         if token.is_empty() {
             return rows;
         }

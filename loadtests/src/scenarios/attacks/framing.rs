@@ -2,8 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Found, Row, call, good, runs, with_lines};
+use super::{AT_ONCE, Found, Row, call, good, runs, with_lines};
 use crate::{http::Connection, server::Model};
+
+/// What callers that hang up in line have sent behind their requests.
+const BEHIND_BYTES: [usize; IN_LINE] = [0, 1, 1_000, 100_000, 10_000_000];
+/// Calls that the line of the model holds on which they stand.
+pub(super) const IN_LINE: usize = 5;
+/// How long a refusal for a full line may take; a call that has none after that stands in line.
+const LOOK: Duration = Duration::from_millis(100);
+/// In what time who hangs up has left the line.
+const LEFT_WITHIN: Duration = Duration::from_millis(50);
 
 /// All rows of one connection each.
 pub(super) fn rows(model: &Model) -> Vec<Row> {
@@ -142,41 +151,66 @@ fn orders(model: &Model) -> Vec<Row> {
     ]
 }
 
-/// Callers that hang up while they wait, with bytes behind their request: nothing runs for them, and whoever comes next
-/// is not kept waiting.
+/// Callers that hang up while they wait, with bytes behind their request: they are out of the line, which they filled,
+/// at once, nothing runs for them, and whoever comes next is not kept waiting.
 pub(super) async fn hang_up(model: &Model, says_end_only: bool) -> Found {
     let before = runs(model).await;
     let mut first = Connection::open(&model.host).await.expect("the server accepts");
     first.send(&good(model, r#"{"do":"sleep","s":2}"#)).await.expect("the server reads");
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let behind = [0, 1, 1_000, 100_000, 10_000_000];
+    let mut standing = Vec::new();
+    for bytes in BEHIND_BYTES {
+        let mut caller = Connection::open(&model.host).await.expect("the server accepts");
+        caller.send(&good(model, "1")).await.expect("the server reads");
+        caller.send(&vec![b'x'; bytes]).await.expect("the server reads");
+        standing.push(caller);
+    }
+    let mut faults = Vec::new();
+    // One that gets a place in spite of them holds it until it is tried, and has left it when this goes on.
+    if !is_turned_away(model).await {
+        faults.push("they do not stand in line".to_owned());
+    }
     let mut half_closed = Vec::new();
-    for bytes in behind {
-        let mut gone = Connection::open(&model.host).await.expect("the server accepts");
-        gone.send(&good(model, "1")).await.expect("the server reads");
-        gone.send(&vec![b'x'; bytes]).await.expect("the server reads");
+    let begun = Instant::now();
+    for mut caller in standing {
         if says_end_only {
-            gone.say_end().await.expect("the connection is open");
-            half_closed.push(gone);
+            caller.say_end().await.expect("the connection is open");
+            half_closed.push(caller);
         }
     }
-    let begun = Instant::now();
-    let mut faults = Vec::new();
+    while is_turned_away(model).await && begun.elapsed() < AT_ONCE {}
+    // The last look has waited for an answer that did not come.
+    let left_after = begun.elapsed().saturating_sub(LOOK);
+    if left_after > LEFT_WITHIN {
+        faults.push("the line was full for longer than 50 ms".to_owned());
+    }
     if !first.answer().await.is_ok_and(|answer| answer.status == 200) {
         faults.push("the running call has no answer".to_owned());
     }
-    let waited = begun.elapsed();
     if !call(model, "2").await.is_ok_and(|answer| answer.status == 200) {
         faults.push("the next call has no answer".to_owned());
     }
     let ran = runs(model).await - before;
     if ran != 2 {
-        faults.push(format!("the function ran {} times for callers that were gone", ran - 2));
+        faults.push(format!("the function ran {ran} times and not twice"));
     }
     drop(half_closed);
-    let text = format!("{} gone in {} ms, {} ran", behind.len(), waited.as_millis(), ran.saturating_sub(2));
+    let text = format!(
+        "{} gone, a place in line after {} ms, {} ran",
+        BEHIND_BYTES.len(),
+        left_after.as_millis(),
+        ran.saturating_sub(2)
+    );
     let how = if says_end_only { "closing one half" } else { "hanging up" };
     Found::new(format!("{how} in line, bytes behind the request"), text, faults)
+}
+
+/// The line is full. Where it is not, the call that looks has stood in it, and hangs up.
+async fn is_turned_away(model: &Model) -> bool {
+    let mut looking = Connection::open(&model.host).await.expect("the server accepts");
+    looking.send(&good(model, "3")).await.expect("the server reads");
+    let answer = tokio::time::timeout(LOOK, looking.answer()).await;
+    matches!(answer, Ok(Ok(answer)) if answer.status == 429)
 }
 
 /// The limits of calls are not those of uploads, which share the listener.

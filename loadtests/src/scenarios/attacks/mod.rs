@@ -91,8 +91,10 @@ async fn quick(server: &Server, model: &Model) -> Vec<Found> {
     for row in rows.chain(signed::rows(server, model)) {
         found.push(attempt(model, row).await);
     }
+    let narrow = Server::start_with(&format!("[admission]\nline_calls_max = {}\n", framing::IN_LINE));
+    let narrow_model = narrow.deploy("narrow", MODEL, &["--replicas", "1"]);
     for says_end_only in [false, true] {
-        found.push(framing::hang_up(model, says_end_only).await);
+        found.push(framing::hang_up(&narrow_model, says_end_only).await);
     }
     found.push(framing::upload(model).await);
     found.extend(keys::over_time(server, model).await);
