@@ -95,7 +95,10 @@ fn run_serves_a_function_and_reloads_it_on_change() {
 
 /// A file that leaves a mark outside its folder as it is imported, and then waits for ever.
 fn endless(mark: &std::path::Path) -> String {
-    format!("import time\nopen({mark:?}, 'w').close()\ntime.sleep(3600)\ndef add(args): return 1\n")
+    format!(
+        "import time\nopen('{}', 'w').close()\ntime.sleep(3600)\ndef add(args): return 1\n",
+        mark.display()
+    )
 }
 
 #[test]

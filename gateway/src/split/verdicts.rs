@@ -150,7 +150,7 @@ fn every_text_outside_the_grammar_is_refused() {
             b"\"\\\n\"",
             br#""a" "b""#,
             br#"a"b""#,
-            br#"\u0022a\u0022"#,
+            br"\u0022a\u0022",
             "“a”".as_bytes(),
             "\"\\😀\"".as_bytes(),
             br#""a"b"#,
@@ -171,7 +171,7 @@ fn every_text_outside_the_grammar_is_refused() {
             b"{",
             br#"{"a"}"#,
             br#"{"a":}"#,
-            br#"{:1}"#,
+            br"{:1}",
             br#"{"a":1"#,
             br#"{"a":1,}"#,
             br#"{,"a":1}"#,
@@ -263,7 +263,7 @@ fn what_the_rfc_leaves_open_is_decided_and_stays_so() {
     // A request at the second level has 127 to go.
     let nested = |levels: usize| [vec![b'['; levels], vec![b']'; levels]].concat();
     verdicts(true, "depth", &[&nested(127)]);
-    verdicts(false, "depth", &[&nested(128), &nested(100_000), &[b'['; 100_000]]);
+    verdicts(false, "depth", &[&nested(128), &nested(100_000), &vec![b'['; 100_000]]);
     // A non-character is a code point like another.
     verdicts(true, "non-characters", &[br#""\uffff\ufdd0""#, "\"\u{ffff}\"".as_bytes()]);
 }
