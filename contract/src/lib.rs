@@ -26,6 +26,7 @@
 //! | gateway, control API ↔ supervisor | JSON lines | [`supervision`] |
 //! | launcher → supervisor | one JSON file | [`spec`] |
 //! | supervisor ↔ template, replica | JSON datagrams, descriptors beside them | [`nursery`] |
+//! | replica → supervisor | a page of memory; marks in what is printed | [`page`], [`mark`] |
 #![forbid(unsafe_code)]
 
 pub mod envelope;
@@ -33,7 +34,9 @@ pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod line;
+pub mod mark;
 pub mod nursery;
+pub mod page;
 pub mod publication;
 pub mod rate;
 pub mod refusal;

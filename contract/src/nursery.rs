@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! template   Imported | ImportFailed ─────────────────▶ supervisor
-//! supervisor Fork{slot, replica} + 4 descriptors ─────▶ template    [listener, channel, stdout, stderr]
-//!            ForkSpare{replica} + 3 descriptors ──────▶ template    [channel, stdout, stderr]: a replica without a slot
+//! supervisor Fork{slot, replica} + 5 descriptors ─────▶ template    [listener, channel, stdout, stderr, page]
+//!            ForkSpare{replica} + 4 descriptors ──────▶ template    the same without a listener: it has no slot
 //! template   Forked{replica, pid} ────────────────────▶ supervisor  (pid in the template's PID namespace)
 //! replica    Here + SCM_CREDENTIALS, on its channel ──▶ supervisor  pidfd, cgroup
 //! supervisor one byte `g` ────────────────────────────▶ replica     placed: set up, run the example
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! A spawned replica (start mode `spawn`) is started by the supervisor with listener and channel at
-//! [`SPAWN_LISTENER_FD`] and [`SPAWN_CHANNEL_FD`] and its output at 1 and 2; it says `Here`, waits for its byte, and
+//! [`SPAWN_LISTENER_FD`] and [`SPAWN_CHANNEL_FD`], its page ([`crate::page`]) at [`PAGE_FD`] and its output at 1 and 2; it says `Here`, waits for its byte, and
 //! only then imports. One without a slot yet gets no listener and goes on as a spare does. The template's own output is
 //! at its 1 and 2 as well.
 
@@ -35,8 +35,11 @@ pub const TEMPLATE_FD: i32 = 3;
 pub const SPAWN_LISTENER_FD: i32 = 4;
 /// Where a spawned replica finds its channel.
 pub const SPAWN_CHANNEL_FD: i32 = 3;
-/// Descriptors beside each [`ToTemplate::Fork`]; a spare has one less, the listener.
-pub const FORK_DESCRIPTORS: usize = 4;
+/// Where a spawned replica finds the page on which it may note what it does ([`crate::page`]).
+pub const PAGE_FD: i32 = 6;
+/// Descriptors beside each [`ToTemplate::Fork`]; a spare has one less, the listener. A supervisor that is older has one
+/// less, the page, which is the last.
+pub const FORK_DESCRIPTORS: usize = 5;
 /// The byte that says a replica is in its place.
 pub const GO: u8 = b'g';
 
@@ -44,14 +47,15 @@ pub const GO: u8 = b'g';
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToTemplate {
-    /// Fork a replica; [`FORK_DESCRIPTORS`] descriptors come with it: listener, channel, stdout, stderr.
+    /// Fork a replica; [`FORK_DESCRIPTORS`] descriptors come with it: listener, channel, stdout, stderr, page.
     Fork {
         /// Where it will be.
         slot: SlotIndex,
         /// What it will be called.
         replica: ReplicaId,
     },
-    /// Fork a replica that sets itself up and waits for a slot; three descriptors come with it: channel, stdout, stderr.
+    /// Fork a replica that sets itself up and waits for a slot; all descriptors but the
+    /// listener come with it.
     ForkSpare {
         /// What it will be called.
         replica: ReplicaId,

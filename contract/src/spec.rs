@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BuildId, DeploymentId, ReplicaId, SlotIndex};
+use crate::ids::{BuildId, DeploymentId, ReplicaId, RequestId, SlotIndex};
 
 /// The version of this file.
 pub const SPEC_FORMAT: u32 = 1;
@@ -204,6 +204,9 @@ pub struct LogLine {
     pub source: LogSource,
     /// Who printed it; absent for the template.
     pub replica: Option<ReplicaId>,
+    /// The request of the call that printed it; absent for what is printed between calls, or cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<RequestId>,
     /// The line, without its end; cut at [`crate::limits::LOG_LINE_BYTES_MAX`], bytes that are not UTF-8 replaced.
     pub text: String,
 }

@@ -33,6 +33,8 @@ pub enum ToSupervisor {
         /// Which call, for the log.
         call: CallId,
     },
+    /// Say what each replica has done so far; answered by [`FromSupervisor::Usage`], to this peer alone.
+    Measure,
     /// Import anew in a new template, then replace the replicas one after another (control API).
     Restart,
     /// Drain, stop every process, remove the sockets, end (control API).
@@ -75,6 +77,27 @@ pub enum FromSupervisor {
     Slot(SlotReport),
     /// The deployment as a whole, at first and at each change.
     Deployment(DeploymentReport),
+    /// What the replicas have done, spares included, when it is asked for.
+    Usage {
+        /// Those that say so; a runtime need not.
+        replicas: Vec<ReplicaUsage>,
+    },
+}
+
+/// What one replica has done since it began to serve, by its own word: for people, and for nothing that is decided. The
+/// three times together are no longer than it has existed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaUsage {
+    /// Which process.
+    pub replica: ReplicaId,
+    /// Calls begun.
+    pub calls: u64,
+    /// Microseconds in which it dealt with calls: decoding, function, encoding, answering.
+    pub busy_us: u64,
+    /// Microseconds between a frame's coming and the interpreter's: other threads of Python held it.
+    pub interpreter_wait_us: u64,
+    /// Microseconds in which it waited for a frame.
+    pub idle_us: u64,
 }
 
 /// One slot.
@@ -190,6 +213,7 @@ mod tests {
         let to = [
             ToSupervisor::Hello { protocol: SUPERVISION_PROTOCOL, peer: Peer::Gateway, name: "gw".into() },
             ToSupervisor::Expired { slot: SlotIndex(2), replica: replica.clone(), call: CallId(9) },
+            ToSupervisor::Measure,
             ToSupervisor::Restart,
             ToSupervisor::Stop { grace_ms: 1_000 },
         ];
@@ -205,7 +229,7 @@ mod tests {
             FromSupervisor::Slot(SlotReport {
                 slot: SlotIndex(2),
                 state: SlotState::Ready,
-                replica: Some(replica),
+                replica: Some(replica.clone()),
                 pid: Some(80),
                 reason: String::new(),
                 starts: 1,
@@ -218,6 +242,15 @@ mod tests {
                 start_mode_reason: String::new(),
                 example_response: None,
             }),
+            FromSupervisor::Usage {
+                replicas: vec![ReplicaUsage {
+                    replica,
+                    calls: 3,
+                    busy_us: 1_500,
+                    interpreter_wait_us: 20,
+                    idle_us: 900_000,
+                }],
+            },
         ];
         let mut lines = String::new();
         for message in &to {

@@ -81,7 +81,7 @@ impl Role {
 /// Closes what is open besides the descriptors of the contract: whoever started the supervisor may have left something
 /// open, and user code must not find it. To be called before anything else opens one.
 pub fn close_others() {
-    let first = nursery::SPEC_FD.cast_unsigned() + 1;
+    let first = nursery::PAGE_FD.cast_unsigned() + 1;
     // SAFETY: nothing in this process owns a descriptor yet. A kernel without the call leaves them open.
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }

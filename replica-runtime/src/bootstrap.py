@@ -5,6 +5,7 @@ It is compiled into the program and never found on `sys.path`; no name of it is 
 
 import difflib
 import importlib.util
+import io
 import keyword
 import os
 import random
@@ -24,11 +25,33 @@ class StartFailure(Exception):
         self.message = message
 
 
-def line_buffered():
+class _Descriptor(io.FileIO):
+    """Standard output or error; what a call prints there is marked as its own."""
+
+    def __init__(self, fd, name, mark):
+        super().__init__(fd, "w", closefd=False)
+        self.name = name
+        self._mark = mark
+
+    def write(self, data):
+        self._mark(self.fileno())
+        return super().write(data)
+
+
+def open_streams(mark):
     """Prints reach the log line by line, and so before the answer of their call."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            continue
+        stream.flush()
+        raw = _Descriptor(stream.fileno(), f"<{name}>", mark)
+        text = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=stream.encoding, errors="backslashreplace", line_buffering=True
+        )
+        text.mode = "w"
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
 
 
 def load(root, file, python_path):

@@ -11,6 +11,7 @@
 //! | [`replica`] | from `Here` to exit |
 //! | `serve`, `call` | the main thread: frames in, function, frames out |
 //! | [`info`] | which Python this program was built for |
+//! | `page` | what the supervisor is shown: times, and whose the lines are that are printed |
 //! | `policy` | how many calls a process is used for |
 //! | `turns` | whose turn it is, where several gateways share a replica |
 //! | `watcher`, `desk` | the thread without Python, and what both threads share |
@@ -30,6 +31,7 @@ pub mod info;
 mod interpreter;
 pub mod json;
 mod log;
+mod page;
 mod policy;
 mod program;
 mod python_code;

@@ -7,9 +7,12 @@ use millgate_contract::{
     nursery::{Failure, Step},
     spec::FunctionSpec,
 };
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::{
+    prelude::*,
+    types::{PyCFunction, PyDict},
+};
 
-use crate::{json::Codec, python_code};
+use crate::{json::Codec, page, python_code};
 
 /// Python's half of the runtime, `bootstrap.py`.
 #[derive(Debug)]
@@ -21,7 +24,11 @@ impl Bootstrap {
         let module = PyModule::from_code(py, python_code::BOOTSTRAP, c"<millgate>", c"_millgate_bootstrap")?;
         // It is nobody's to import.
         py.import("sys")?.getattr("modules")?.del_item("_millgate_bootstrap").ok();
-        module.call_method0("line_buffered")?;
+        let mark = PyCFunction::new_closure(py, None, None, |arguments, _| -> PyResult<()> {
+            page::mark(arguments.get_item(0)?.extract()?);
+            Ok(())
+        })?;
+        module.call_method1("open_streams", (mark,))?;
         Ok(Self(module.unbind()))
     }
 

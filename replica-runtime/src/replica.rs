@@ -14,7 +14,7 @@ use millgate_contract::{
     frame::{Frame, Hello, Outcome, PROTOCOL},
     ids::{ReplicaId, SlotIndex},
     line,
-    nursery::{Failure, FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, Step, ToSpare},
+    nursery::{Failure, FromReplica, GO, PAGE_FD, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, Step, ToSpare},
     spec::DeploymentSpec,
     supervision::StartMode,
 };
@@ -26,7 +26,7 @@ use crate::{
     call::Runner,
     datagram,
     desk::{Desk, Ended},
-    fds, interpreter, log,
+    fds, interpreter, log, page,
     policy::Policy,
     program::Program,
     serve::{Leave, Server},
@@ -60,6 +60,10 @@ pub(crate) fn run_forked(py: Python<'_>, spec: &DeploymentSpec, program: &Progra
 pub fn run_spawned(slot: Option<SlotIndex>, replica: ReplicaId) -> Result<(), BirthError> {
     let channel = birth::take(SPAWN_CHANNEL_FD, "channel")?;
     let listener = slot.map(|_| birth::take(SPAWN_LISTENER_FD, "listener")).transpose()?;
+    // A supervisor that is older gives none.
+    if let Ok(memory) = birth::take(PAGE_FD, "page") {
+        page::install(&memory);
+    }
     let spec = birth::read_spec()?;
     if !await_go(&channel) {
         return Ok(());

@@ -19,6 +19,7 @@ use millgate_contract::{
     frame::{self, Call, Done, Frame, RefusalReason},
     ids::CallId,
     limits,
+    page::Activity,
 };
 use nix::errno::Errno;
 use pyo3::prelude::*;
@@ -28,7 +29,7 @@ use crate::{
     connection::{Connection, ConnectionError},
     desk::{self, Desk},
     fds::{self, Poll},
-    log,
+    log, page,
     policy::Policy,
     turns::Turns,
 };
@@ -113,6 +114,13 @@ impl<'a> Server<'a> {
     }
 
     fn wait(&mut self) -> Option<u64> {
+        page::enter(Activity::Idle);
+        let token = self.wait_for_token();
+        page::enter(Activity::Busy);
+        token
+    }
+
+    fn wait_for_token(&mut self) -> Option<u64> {
         if let Some(event_loop) = self.runner.event_loop() {
             if let Err(error) = event_loop.idle(self.py, self.poll.raw()) {
                 log::say(&format!("a task ended the event loop: {error}"));
@@ -122,7 +130,12 @@ impl<'a> Server<'a> {
             return self.poll.wait(0).map(|told| told.token);
         }
         let poll = &self.poll;
-        self.py.detach(|| poll.wait(-1)).map(|told| told.token)
+        let told = self.py.detach(|| {
+            let told = poll.wait(-1);
+            page::enter(Activity::InterpreterWait);
+            told
+        });
+        told.map(|told| told.token)
     }
 
     fn fetch(&mut self) {
@@ -272,7 +285,10 @@ impl<'a> Server<'a> {
         let told = caller.send([&Frame::Accepted(call.id).encode(), &[], &[]]);
         let answer = told.map(|()| {
             let desk = &self.desk;
-            self.runner.run(body, || desk.close_to_interrupts())
+            page::begin(&call.request_id);
+            let answer = self.runner.run(body, || desk.close_to_interrupts());
+            page::end();
+            answer
         });
         if let Ok(answer) = &answer {
             self.decide_to_leave(answer);

@@ -28,7 +28,7 @@ use pyo3::{ffi, prelude::*};
 use crate::{
     birth::{self, BirthError},
     datagram::{self, Received},
-    fds, interpreter,
+    fds, interpreter, page,
     program::Program,
     replica::{self, Birth},
 };
@@ -124,16 +124,19 @@ impl Template<'_> {
         Ok(())
     }
 
-    /// The descriptors are those of the contract: listener, if there is a slot, channel, stdout and stderr.
+    /// The descriptors are those of the contract: listener, if there is a slot, channel, stdout, stderr and, unless the
+    /// supervisor is older, page.
     fn fork(
         &mut self,
         slot: Option<SlotIndex>,
         replica: ReplicaId,
         mut descriptors: Vec<OwnedFd>,
     ) -> Result<Pid, Errno> {
-        if descriptors.len() != FORK_DESCRIPTORS - usize::from(slot.is_none()) {
+        let whole = FORK_DESCRIPTORS - usize::from(slot.is_none());
+        if descriptors.len() != whole && descriptors.len() != whole - 1 {
             return Err(Errno::EBADMSG);
         }
+        let memory = descriptors.split_off(whole - 1).pop();
         let place = match slot {
             Some(slot) => Some((slot, fds::out_of_the_way(descriptors.remove(0))?)),
             None => None,
@@ -155,14 +158,19 @@ impl Template<'_> {
         };
         if pid == 0 {
             let birth = Birth { replica, place, channel: Arc::new(channel) };
-            self.become_replica(birth, [&stdout, &stderr]);
+            self.become_replica(birth, [&stdout, &stderr], memory);
         }
         let pid = Pid::from_raw(Errno::result(pid)?);
         self.children.push(Child { pid, pidfd: pidfd_open(pid)? });
         Ok(pid)
     }
 
-    fn become_replica(&mut self, birth: Birth, [stdout, stderr]: [&OwnedFd; 2]) -> ! {
+    fn become_replica(
+        &mut self,
+        birth: Birth,
+        [stdout, stderr]: [&OwnedFd; 2],
+        memory: Option<OwnedFd>,
+    ) -> ! {
         // SAFETY: all are open; 1 and 2 are this process's standard output and error.
         unsafe {
             libc::dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO);
@@ -174,6 +182,8 @@ impl Template<'_> {
             }
         }
         self.children.clear();
+        memory.as_ref().inspect(|memory| page::install(memory));
+        drop(memory);
         replica::run_forked(self.py, self.spec, self.program, birth)
     }
 }

@@ -73,6 +73,7 @@ pub(crate) enum Happening {
         stream: UnixStream,
     },
     PeerSaid {
+        peer: PeerId,
         message: ToSupervisor,
     },
     PeerGone {
@@ -220,8 +221,13 @@ impl Conductor {
                 self.peers.remove(peer);
                 None
             }
-            Happening::PeerSaid { message } => match message {
+            Happening::PeerSaid { peer, message } => match message {
                 ToSupervisor::Expired { slot, replica, call } => Some(Event::Expired { slot, replica, call }),
+                ToSupervisor::Measure => {
+                    let replicas = self.replicas.values().filter_map(Replica::usage).collect();
+                    self.peers.tell_one(peer, &FromSupervisor::Usage { replicas });
+                    None
+                }
                 ToSupervisor::Restart => Some(Event::Restart),
                 ToSupervisor::Stop { grace_ms } => Some(Event::Stop { grace_ms }),
                 ToSupervisor::Hello { .. } => None,

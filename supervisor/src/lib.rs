@@ -13,6 +13,7 @@
 //! | [`sandbox`] | what user code may see and do, made before its first instruction |
 //! | [`cgroup`] | what it may use, and how a tree of processes is killed |
 //! | [`logs`] | what it prints, bounded |
+//! | [`page`] | what replicas say of their time and of the call that runs |
 //! | `build_step` | one step of a build, in the same sandbox |
 //!
 //! Everything but [`supervise`] and [`build_step()`] is private. Both must be called before the program has started
@@ -32,6 +33,7 @@ mod logs;
 mod names;
 mod namespaces;
 mod nursery;
+mod page;
 mod peers;
 mod plan;
 mod process;

@@ -1,5 +1,14 @@
 //! What user code prints: pipes in, one bounded file out. A pipe is always read, so that a call never waits for its
 //! log; what comes faster than its rate is dropped and counted. Lines are JSON, so that nothing printed can forge one.
+//!
+//! # Whose a line is
+//!
+//! By a mark in the pipe before it, where the runtime has put one ([`millgate_contract::mark`]): that is exact, however
+//! late it is read. Else it is the call's that the replica's page names once the line is read: right for what takes its
+//! time, and for a line printed at the very end of a call perhaps nobody's or the next call's. Nothing is asked of the
+//! replica, and no call waits for its log.
+
+mod lines;
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,20 +21,19 @@ use std::{
 
 use millgate_contract::{
     ids::ReplicaId,
-    limits::{LOG_FILE_BYTES_MAX, LOG_LINE_BYTES_MAX},
+    limits::LOG_FILE_BYTES_MAX,
     line,
     spec::{LogLine, LogSource},
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::unix::AsyncFd;
 
+use self::lines::{Line, Lines};
 use crate::{
     limits::{LOG_BURST_BYTES_MAX, LOG_BYTES_PER_S_MAX},
+    page::SharedPage,
     sys,
 };
-
-/// Behind a line that was cut.
-const CUT_MARK: &str = " … (cut)";
 
 /// A file that is appended to; at its limit it becomes `<name>.1` and a new one begins.
 #[derive(Debug)]
@@ -103,12 +111,13 @@ impl DeploymentLog {
             time_ms: unix_ms(),
             source: LogSource::Supervisor,
             replica: replica.cloned(),
+            request_id: None,
             text: text.to_owned(),
         }]);
     }
 
     /// Reads one of a process's pipes to its end.
-    async fn follow(self, pipe: LogPipe, source: LogSource, replica: Option<ReplicaId>) {
+    async fn follow(self, pipe: LogPipe, printer: Printer) {
         let mut lines = Lines::default();
         let mut rate = Rate::new(Instant::now());
         let mut buffer = vec![0_u8; 64 * 1024];
@@ -121,33 +130,31 @@ impl DeploymentLog {
                     break;
                 }
             };
-            let texts = lines.push(&buffer[..count]);
-            self.write_within_rate(texts, source, replica.as_ref(), &mut rate);
+            let read = lines.push(&buffer[..count]);
+            self.write_within_rate(read, &printer, &mut rate);
         }
-        self.write_within_rate(lines.finish(), source, replica.as_ref(), &mut rate);
+        self.write_within_rate(lines.finish(), &printer, &mut rate);
         if let Some(text) = rate.take_dropped() {
-            self.note(replica.as_ref(), &text);
+            self.note(printer.replica.as_ref(), &text);
         }
     }
 
-    fn write_within_rate(
-        &self,
-        texts: Vec<String>,
-        source: LogSource,
-        replica: Option<&ReplicaId>,
-        rate: &mut Rate,
-    ) {
+    fn write_within_rate(&self, lines: Vec<Line>, printer: &Printer, rate: &mut Rate) {
         let time_ms = unix_ms();
+        let running = printer.page.as_ref().and_then(SharedPage::running);
         rate.refill(Instant::now());
-        let mut out = Vec::with_capacity(texts.len());
-        for text in texts {
-            if rate.admit(text.len() as u64 + 1) {
-                if let Some(text) = rate.take_dropped() {
-                    let replica = replica.cloned();
-                    out.push(LogLine { time_ms, source: LogSource::Supervisor, replica, text });
-                }
-                out.push(LogLine { time_ms, source, replica: replica.cloned(), text });
+        let mut out = Vec::with_capacity(lines.len());
+        for Line { text, request_id } in lines {
+            if !rate.admit(text.len() as u64 + 1) {
+                continue;
             }
+            let replica = printer.replica.clone();
+            if let Some(text) = rate.take_dropped() {
+                let (source, replica) = (LogSource::Supervisor, replica.clone());
+                out.push(LogLine { time_ms, source, replica, request_id: None, text });
+            }
+            let request_id = request_id.or_else(|| running.clone());
+            out.push(LogLine { time_ms, source: printer.source, replica, request_id, text });
         }
         self.write(&out);
     }
@@ -155,6 +162,15 @@ impl DeploymentLog {
 
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Who prints, and where.
+#[derive(Debug)]
+struct Printer {
+    source: LogSource,
+    /// None for the template.
+    replica: Option<ReplicaId>,
+    page: Option<SharedPage>,
 }
 
 /// Both outputs of a process: the ends that it writes to.
@@ -167,10 +183,15 @@ pub(crate) struct Output {
 impl Output {
     /// For a process about to start; what it prints goes to `log`. The pipes are read to their ends whatever becomes of
     /// the process, and its last words matter most.
-    pub(crate) fn into_log(log: &DeploymentLog, replica: Option<&ReplicaId>) -> io::Result<Self> {
+    pub(crate) fn into_log(
+        log: &DeploymentLog,
+        replica: Option<(&ReplicaId, &SharedPage)>,
+    ) -> io::Result<Self> {
         let follow = |source| {
             let (pipe, theirs) = LogPipe::pair()?;
-            tokio::spawn(log.clone().follow(pipe, source, replica.cloned()));
+            let (replica, page) =
+                replica.map(|(replica, page)| (replica.clone(), page.clone())).unzip();
+            tokio::spawn(log.clone().follow(pipe, Printer { source, replica, page }));
             io::Result::Ok(theirs)
         };
         Ok(Self { stdout: follow(LogSource::Stdout)?, stderr: follow(LogSource::Stderr)? })
@@ -201,45 +222,6 @@ impl LogPipe {
                 return result;
             }
         }
-    }
-}
-
-/// Bytes into lines; holds at most one line's limit.
-#[derive(Debug, Default)]
-struct Lines {
-    partial: Vec<u8>,
-    is_cut: bool,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
-        let mut texts = Vec::new();
-        let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
-        while let Some(piece) = pieces.next() {
-            let room = LOG_LINE_BYTES_MAX - self.partial.len();
-            self.is_cut |= piece.len() > room;
-            self.partial.extend_from_slice(&piece[..piece.len().min(room)]);
-            if pieces.peek().is_some() {
-                texts.push(self.take());
-            }
-        }
-        texts
-    }
-
-    fn finish(&mut self) -> Vec<String> {
-        if self.partial.is_empty() { Vec::new() } else { vec![self.take()] }
-    }
-
-    fn take(&mut self) -> String {
-        let mut text = String::from_utf8_lossy(&self.partial).into_owned();
-        self.partial.clear();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-        if std::mem::take(&mut self.is_cut) {
-            text.push_str(CUT_MARK);
-        }
-        text
     }
 }
 
@@ -287,8 +269,6 @@ impl Rate {
 mod tests {
     use std::time::Duration;
 
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -309,15 +289,6 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_cut_and_the_next_one_is_whole() {
-        let mut lines = Lines::default();
-        let mut texts = lines.push(&vec![b'x'; LOG_LINE_BYTES_MAX]);
-        texts.extend(lines.push(b"more"));
-        texts.extend(lines.push(b"more\nnext\n"));
-        assert_eq!(texts, [format!("{}{CUT_MARK}", "x".repeat(LOG_LINE_BYTES_MAX)), "next".into()]);
-    }
-
-    #[test]
     fn what_is_over_the_rate_is_dropped_and_counted() {
         let start = Instant::now();
         let mut rate = Rate::new(start);
@@ -328,27 +299,5 @@ mod tests {
         assert!(rate.admit(LOG_BYTES_PER_S_MAX));
         assert!(rate.take_dropped().unwrap().starts_with("2 lines"));
         assert_eq!(rate.take_dropped(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn lines_are_the_same_however_the_bytes_are_split(
-            text in "[a-c\n]{0,60}",
-            cuts in proptest::collection::vec(0_usize..60, 0..6),
-        ) {
-            let bytes = text.as_bytes();
-            let mut at: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
-            at.sort_unstable();
-            at.push(bytes.len());
-            let mut lines = Lines::default();
-            let mut texts = Vec::new();
-            let mut from = 0;
-            for to in at {
-                texts.extend(lines.push(&bytes[from..to]));
-                from = to;
-            }
-            texts.extend(lines.finish());
-            prop_assert_eq!(texts, text.lines().map(str::to_owned).collect::<Vec<_>>());
-        }
     }
 }

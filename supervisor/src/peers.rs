@@ -90,6 +90,14 @@ impl Peers {
         });
     }
 
+    /// Tells one of them, if it is still there.
+    pub(crate) fn tell_one(&self, id: PeerId, message: &FromSupervisor) {
+        if let Some(peer) = self.connected.get(&id) {
+            // One that does not read has asked for nothing.
+            let _ = peer.lines.try_send(line::encode(message).into());
+        }
+    }
+
     /// Lets what was said reach the peers, and hangs up.
     pub(crate) async fn finish(mut self) {
         self.connected.clear();
@@ -158,7 +166,7 @@ async fn read_messages(
             }
             (_, None) => return Err(io::Error::other("it did not begin with `hello`")),
             (Ok(message), Some(_)) => {
-                let _ = happenings.send(Happening::PeerSaid { message }).await;
+                let _ = happenings.send(Happening::PeerSaid { peer: id, message }).await;
             }
             // A newer peer may say what we do not know yet.
             (Err(error), Some(_)) => tracing::warn!(?id, %error, "a message is skipped"),

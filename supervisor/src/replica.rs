@@ -11,7 +11,8 @@ use millgate_contract::{
     ids::{ReplicaId, SlotIndex},
     limits::MESSAGE_BYTES_MAX,
     line,
-    nursery::{FromReplica, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, ToSpare},
+    nursery::{FromReplica, GO, PAGE_FD, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, ToSpare},
+    supervision::ReplicaUsage,
 };
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::sync::mpsc;
@@ -22,6 +23,7 @@ use crate::{
     limits::REPLICA_MESSAGES_MAX,
     logs::Output,
     nursery::{Nursery, Start, StartError},
+    page::SharedPage,
     plan::TemplateId,
     process::{Process, Task},
     procfs,
@@ -41,6 +43,7 @@ pub(crate) struct Replica {
     pub(crate) group: Option<Group>,
     /// It was told that it is in its place.
     is_placed: bool,
+    page: SharedPage,
     channel: Arc<Seqpacket>,
     tasks: Vec<Task>,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Replica {
 pub(crate) struct Ends {
     pub(crate) channel: OwnedFd,
     pub(crate) output: Output,
+    pub(crate) page: OwnedFd,
 }
 
 /// Why a process that says it is a replica is not taken for one.
@@ -81,9 +85,11 @@ impl Replica {
         nursery: &Nursery<'_>,
     ) -> io::Result<(Self, Ends)> {
         let (channel, channel_end) = Seqpacket::pair()?;
-        let output = Output::into_log(nursery.log, Some(name))?;
-        let replica = Self::with_channel(name, channel, nursery.happenings);
-        Ok((Self { slot, template: Some(template), ..replica }, Ends { channel: channel_end, output }))
+        let (page, memory) = SharedPage::new()?;
+        let output = Output::into_log(nursery.log, Some((name, &page)))?;
+        let replica = Self::new(name, channel, page, nursery.happenings);
+        let ends = Ends { channel: channel_end, output, page: memory };
+        Ok((Self { slot, template: Some(template), ..replica }, ends))
     }
 
     /// Starts a replica afresh, in a group of its own; also returns what of its sandbox it went without. Without a
@@ -95,21 +101,23 @@ impl Replica {
         nursery: &Nursery<'_>,
     ) -> Result<(Self, Vec<String>), StartError> {
         let (channel, channel_end) = Seqpacket::pair()?;
-        let output = Output::into_log(nursery.log, Some(name))?;
+        let (page, memory) = SharedPage::new()?;
+        let output = Output::into_log(nursery.log, Some((name, &page)))?;
         let number = place.map(|(slot, _)| slot.to_string());
         let arguments = match &number {
             Some(number) => vec!["spawned", number, name.as_str()],
             None => vec!["spawned-spare", name.as_str()],
         };
         let listener = place.map(|(_, listener)| (listener, SPAWN_LISTENER_FD));
-        let descriptors: Vec<_> = [(&channel_end, SPAWN_CHANNEL_FD)].into_iter().chain(listener).collect();
+        let always = [(&channel_end, SPAWN_CHANNEL_FD), (&memory, PAGE_FD)];
+        let descriptors: Vec<_> = always.into_iter().chain(listener).collect();
         let started = nursery.start(&Start {
             arguments: &arguments,
             group,
             output: &output,
             descriptors: &descriptors,
         })?;
-        let mut replica = Self::with_channel(name, channel, nursery.happenings);
+        let mut replica = Self::new(name, channel, page, nursery.happenings);
         replica.slot = place.map(|(slot, _)| slot);
         replica.watch(&started.process, nursery.happenings)?;
         replica.process = Some(started.process);
@@ -117,7 +125,12 @@ impl Replica {
         Ok((replica, started.missing))
     }
 
-    fn with_channel(name: &ReplicaId, channel: Seqpacket, happenings: &mpsc::Sender<Happening>) -> Self {
+    fn new(
+        name: &ReplicaId,
+        channel: Seqpacket,
+        page: SharedPage,
+        happenings: &mpsc::Sender<Happening>,
+    ) -> Self {
         let channel = Arc::new(channel);
         let hearing = hear(name.clone(), Arc::clone(&channel), happenings.clone());
         Self {
@@ -127,6 +140,7 @@ impl Replica {
             process: None,
             group: None,
             is_placed: false,
+            page,
             channel,
             tasks: vec![Task::spawn(hearing)],
         }
@@ -196,6 +210,11 @@ impl Replica {
     pub(crate) fn memory_bytes(&self) -> Option<u64> {
         let shown = self.process.as_ref()?.shown();
         self.group.as_ref().map_or_else(|| procfs::private_bytes(shown?), Group::memory_bytes)
+    }
+
+    /// What it has done so far, if it says so.
+    pub(crate) fn usage(&self) -> Option<ReplicaUsage> {
+        self.page.usage(&self.name)
     }
 
     /// Tells a spare to serve.

@@ -79,7 +79,7 @@ impl Template {
         let descriptors: Vec<RawFd> = place
             .map(|(_, listener)| listener)
             .into_iter()
-            .chain([&ends.channel, &ends.output.stdout, &ends.output.stderr])
+            .chain([&ends.channel, &ends.output.stdout, &ends.output.stderr, &ends.page])
             .map(AsRawFd::as_raw_fd)
             .collect();
         self.socket.send(&line::encode(&message), &descriptors)

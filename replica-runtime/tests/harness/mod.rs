@@ -274,7 +274,8 @@ impl Template {
         let (log, log_end) = Log::new();
         let message = line::encode(&ToTemplate::Fork { slot: SlotIndex(0), replica: name.clone() });
         let (listener, log_fd) = (slot.listener.as_raw_fd(), log_end.as_raw_fd());
-        let fds: [RawFd; FORK_DESCRIPTORS] = [listener, theirs.as_raw_fd(), log_fd, log_fd];
+        // As a supervisor of the version before: without a page.
+        let fds: [RawFd; FORK_DESCRIPTORS - 1] = [listener, theirs.as_raw_fd(), log_fd, log_fd];
         let parts = [IoSlice::new(&message)];
         let rights = [ControlMessage::ScmRights(&fds)];
         sendmsg::<()>(self.socket.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();

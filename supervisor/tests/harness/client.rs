@@ -12,8 +12,8 @@ use millgate_contract::{
     line,
     spec::CONTROL_SOCKET,
     supervision::{
-        DeploymentReport, FromSupervisor, Isolation, Peer, Phase, SUPERVISION_PROTOCOL, SlotReport,
-        SlotState, ToSupervisor,
+        DeploymentReport, FromSupervisor, Isolation, Peer, Phase, ReplicaUsage, SUPERVISION_PROTOCOL,
+        SlotReport, SlotState, ToSupervisor,
     },
 };
 
@@ -84,8 +84,19 @@ impl Client {
                 self.history.push(report.clone());
             }
             FromSupervisor::Deployment(report) => self.deployment = Some(report.clone()),
+            FromSupervisor::Usage { .. } => {}
         }
         Some(message)
+    }
+
+    /// What a replica has done so far.
+    pub(crate) fn usage(&mut self, replica: &ReplicaId) -> Option<ReplicaUsage> {
+        self.say(&ToSupervisor::Measure);
+        loop {
+            if let FromSupervisor::Usage { replicas } = self.next().expect("the supervisor is there") {
+                return replicas.into_iter().find(|one| one.replica == *replica);
+            }
+        }
     }
 
     /// Listens until something is so.

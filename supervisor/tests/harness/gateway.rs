@@ -32,11 +32,16 @@ impl Gateway {
 
     /// Begins a call.
     pub(crate) fn send(&mut self, request: &str) {
+        self.send_as("r", request);
+    }
+
+    /// Begins a call of a request with this id.
+    pub(crate) fn send_as(&mut self, request_id: &str, request: &str) {
         self.next_call += 1;
         let call = Call {
             id: CallId(self.next_call),
             remaining_ms: 60_000,
-            request_id: RequestId::new("r"),
+            request_id: RequestId::new(request_id),
             traceparent: String::new(),
         };
         let frame = Frame::Call(call, Bytes::copy_from_slice(request.as_bytes()));
