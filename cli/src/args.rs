@@ -249,6 +249,9 @@ pub(crate) struct Logs {
     /// Go on printing as lines come
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// What was printed for this request only: the `X-Request-Id` of an answer
+    #[arg(long, value_name = "ID", conflicts_with = "calls")]
+    pub(crate) request: Option<String>,
     /// The model's calls instead: who called, when, how it ended, and how long it took
     #[arg(long, conflicts_with = "follow")]
     pub(crate) calls: bool,

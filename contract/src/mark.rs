@@ -50,9 +50,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     let id = std::str::from_utf8(&rest[..end.unwrap_or(rest.len())]).unwrap_or("\0");
     match end {
         Some(0) => Parsed::Mark(None, OPENING.len() + 1),
-        Some(end) if is_request_id(id) => {
-            Parsed::Mark(Some(RequestId::new(id)), OPENING.len() + end + 1)
-        }
+        Some(end) if is_request_id(id) => Parsed::Mark(Some(RequestId::new(id)), OPENING.len() + end + 1),
         None if id.is_empty() || is_request_id(id) => Parsed::Beginning,
         _ => Parsed::Text,
     }
@@ -66,7 +64,9 @@ mod tests {
 
     #[test]
     fn what_is_no_mark_is_text() {
-        for text in ["\0", "\0m", "\0mg", "\0mg ", "\0mg a", &format!("\0mg {}", "a".repeat(REQUEST_ID_BYTES_MAX))] {
+        for text in
+            ["\0", "\0m", "\0mg", "\0mg ", "\0mg a", &format!("\0mg {}", "a".repeat(REQUEST_ID_BYTES_MAX))]
+        {
             assert_eq!(parse(text.as_bytes()), Parsed::Beginning, "{text:?}");
         }
         let too_long = "a".repeat(REQUEST_ID_BYTES_MAX + 1);

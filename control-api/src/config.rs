@@ -79,6 +79,8 @@ pub struct ControlConfig {
     pub metrics_retention_days: u32,
     /// Reads bearer tokens that are no API keys of ours. Their users must be there.
     pub token_reader: Option<TokenReader>,
+    /// Days for which what a deployment printed can be read after its end.
+    pub log_retention_days: u32,
     /// Variables that build scripts get from this host: proxies, package index, certificates.
     pub build_environment: BTreeMap<String, String>,
 }
@@ -110,6 +112,7 @@ impl ControlConfig {
             require_isolation: false,
             metrics_retention_days: 14,
             token_reader: None,
+            log_retention_days: 14,
             build_environment: BTreeMap::new(),
         }
     }

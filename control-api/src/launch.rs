@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, path::PathBuf, pin::Pin};
 use millgate_contract::{
     ids::DeploymentId,
     spec::DeploymentSpec,
-    supervision::{DeploymentReport, Isolation, Phase, SlotReport},
+    supervision::{DeploymentReport, Isolation, Phase, ReplicaUsage, SlotReport},
 };
 use tokio::sync::watch;
 
@@ -67,6 +67,8 @@ pub(crate) struct Report {
     pub(crate) whole: Option<DeploymentReport>,
     /// It was told to end.
     pub(crate) is_stopping: bool,
+    /// What its replicas had done when it was measured last.
+    pub(crate) usage: Vec<ReplicaUsage>,
 }
 
 impl Report {
@@ -98,6 +100,8 @@ pub(crate) trait Launcher: Send + Sync + 'static {
     fn observe(&self) -> BTreeMap<UnitName, Report>;
     /// Tells a unit to drain and end, once; one that does not is ended. Returns at once.
     fn stop(&self, unit: &UnitName, grace_ms: u64);
+    /// Has a unit say what its replicas have done; resolves when it has, or soon without it.
+    fn measure(&self, unit: &UnitName) -> Work<'_, ()>;
     /// Tells a unit to import anew; false when it is not there.
     fn restart(&self, unit: &UnitName) -> bool;
     /// Where a unit's sockets and logs are.

@@ -20,6 +20,7 @@ use crate::{
     builder::{blocking, manifest},
     fault::{Fault, Outcome},
     launch::{Report, UnitName, spec},
+    moment::now_us,
     reconcile::decide::{DeploymentView, ModelView, Step, UnitView, World, decide},
     rows::{BuildStatus, Deployment, DeploymentStatus},
 };
@@ -29,12 +30,16 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// A deployment that served and cannot be launched is tried again after this, twice that, and so on.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Between two looks for logs over the age they are kept for.
+const LOG_SWEEP_PERIOD: Duration = Duration::from_secs(3_600);
+const DAY_US: i64 = 86_400_000_000;
 
 /// See the module.
 pub(crate) struct Reconciler {
     app: App,
     attempts: Arc<Mutex<Attempts>>,
     launches: JoinSet<()>,
+    logs_swept_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -51,7 +56,7 @@ struct FailedLaunch {
 
 impl Reconciler {
     pub(crate) fn new(app: App) -> Self {
-        Self { app, attempts: Arc::default(), launches: JoinSet::new() }
+        Self { app, attempts: Arc::default(), launches: JoinSet::new(), logs_swept_at: None }
     }
 
     /// Runs until dropped.
@@ -85,6 +90,10 @@ impl Reconciler {
             changed += usize::from(self.take(&step, &rows).await?);
         }
         self.purge().await?;
+        if self.logs_swept_at.is_none_or(|at| at.elapsed() >= LOG_SWEEP_PERIOD) {
+            self.logs_swept_at = Some(Instant::now());
+            self.sweep_logs(now_us() - i64::from(self.app.config.log_retention_days) * DAY_US).await?;
+        }
         Ok(changed)
     }
 
@@ -249,6 +258,16 @@ impl Reconciler {
     }
 
     /// Frees what deleted builds and projects held.
+    /// Removes the run directories, and with them the logs, of deployments that ended before this time. One that begins
+    /// anew meanwhile is launched by this same task, and so after.
+    async fn sweep_logs(&self, before_us: i64) -> Outcome<()> {
+        for number in self.app.store.deployments_over_before(before_us).await? {
+            let (launcher, unit) = (self.app.launcher.clone(), UnitName::deployment(number));
+            blocking(move || launcher.clear(&unit)).await?;
+        }
+        Ok(())
+    }
+
     async fn purge(&self) -> Outcome<()> {
         for build in self.app.store.builds_to_purge(None).await? {
             remove_tree(self.app.dir.build(build.as_str())).await?;

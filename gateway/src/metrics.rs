@@ -149,8 +149,7 @@ impl Metrics {
         self.models.register(r);
         let unrouted = "Calls refused before their model was known, by code";
         r.register("unrouted_calls", unrouted, self.unrouted.clone());
-        let of_key = "Calls by API key, by its id; keys beyond the configured number are `other`";
-        r.register("key_calls", of_key, self.keys.family());
+        self.keys.register(r);
         r.register("rate_refusals", "Calls over a rate, by whose", self.over_rate.clone());
         r.register("retries", "Tries that are proven not to have started a call", self.retries.clone());
         r.register("connections", "Connections of callers", self.connections.clone());

@@ -189,8 +189,7 @@ impl Output {
     ) -> io::Result<Self> {
         let follow = |source| {
             let (pipe, theirs) = LogPipe::pair()?;
-            let (replica, page) =
-                replica.map(|(replica, page)| (replica.clone(), page.clone())).unzip();
+            let (replica, page) = replica.map(|(replica, page)| (replica.clone(), page.clone())).unzip();
             tokio::spawn(log.clone().follow(pipe, Printer { source, replica, page }));
             io::Result::Ok(theirs)
         };

@@ -118,14 +118,8 @@ mod tests {
         // SAFETY: a page of this size, never unmapped.
         unsafe {
             let access = libc::PROT_READ | libc::PROT_WRITE;
-            let at = libc::mmap(
-                std::ptr::null_mut(),
-                PAGE_BYTES,
-                access,
-                libc::MAP_SHARED,
-                memory.as_raw_fd(),
-                0,
-            );
+            let at =
+                libc::mmap(std::ptr::null_mut(), PAGE_BYTES, access, libc::MAP_SHARED, memory.as_raw_fd(), 0);
             assert_ne!(at, libc::MAP_FAILED);
             &*at.cast::<Page>()
         }

@@ -21,14 +21,20 @@ pub(crate) fn logs(global: &Global, args: &Logs) -> Result<(), Failure> {
     }
     let (_, path) = found.deployment(&client)?;
     let mut out = std::io::stdout().lock();
-    client.events(&format!("{path}/log?follow={}", args.follow), |data| {
+    let only = args.request.as_deref().map(percent_encode);
+    let only = only.map(|id| format!("&request_id={id}")).unwrap_or_default();
+    client.events(&format!("{path}/log?follow={}{only}", args.follow), |data| {
         let printed = if global.json {
             writeln!(out, "{data}")
         } else {
             let line: Value = serde_json::from_str(data).unwrap_or(Value::Null);
             let replica = text(&line["replica"]).rsplit('-').next().unwrap_or_default();
             let printed = terminal::printable(text(&line["text"]));
-            writeln!(out, "{:>10} {replica:<5} {printed}", text(&line["source"]))
+            let request = match text(&line["request_id"]) {
+                "" => "-",
+                id => id,
+            };
+            writeln!(out, "{:>10} {replica:<5} {request} {printed}", text(&line["source"]))
         };
         // The reader has closed the pipe: it has seen enough.
         printed.is_ok()

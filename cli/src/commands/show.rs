@@ -77,10 +77,16 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
                     r["pid"].to_string(),
                     text(&r["replica_id"]).to_owned(),
                     r["starts"].to_string(),
+                    r["calls"].as_u64().map_or_else(|| "-".to_owned(), |calls| calls.to_string()),
+                    seconds(&r["busy_seconds"]),
+                    seconds(&r["interpreter_wait_seconds"]),
+                    seconds(&r["idle_seconds"]),
                 ]
             })
             .collect();
-        println!("\n{}", terminal::table(&["SLOT", "STATE", "PID", "REPLICA", "STARTS"], &rows));
+        let headings =
+            ["SLOT", "STATE", "PID", "REPLICA", "STARTS", "CALLS", "BUSY S", "GIL WAIT S", "IDLE S"];
+        println!("\n{}", terminal::table(&headings, &rows));
     }
     Ok(())
 }
@@ -106,6 +112,11 @@ fn held_in(isolation: &Value) -> Vec<String> {
         isolation["cgroup_version"].as_u64().filter(|v| *v > 0).map(|version| format!("cgroup v{version}")),
     );
     parts
+}
+
+/// `1.250`, or a dash for what is not known.
+fn seconds(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3}"))
 }
 
 /// `start auto, spares 1, …`, bounds that there are not left out.

@@ -236,6 +236,7 @@ fn control_config(
         call_events: settings.observation.calls_folder(&settings.data_dir).map(CallsFolder::share),
         metrics_retention_days: settings.metrics.retention_days,
         token_reader: settings.admission.token_reader(),
+        log_retention_days: settings.observation.log_retention_days,
         build_environment: ControlConfig::installer_variables(std::env::vars()),
         ..ControlConfig::new(&settings.data_dir, domain.trim_end_matches('/'))
     })

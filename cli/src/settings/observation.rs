@@ -18,12 +18,16 @@ const SAMPLE_RATIO_DEFAULT: f64 = 0.01;
 /// Series of keys at most: each is a line of the page of figures.
 const KEY_SERIES_CEILING: usize = 10_000;
 
+/// Days for which what a deployment printed is kept after its end, where the file says nothing.
+const LOG_RETENTION_DAYS_DEFAULT: u32 = 14;
+
 /// What the file says of it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ObservationFile {
     calls_bytes_max: Option<u64>,
     key_series_max: Option<usize>,
+    log_retention_days: Option<u32>,
     traces: Option<TracesFile>,
 }
 
@@ -42,6 +46,8 @@ pub(crate) struct Observation {
     calls_bytes_max: u64,
     key_series_max: Option<usize>,
     spans: Option<SpansConfig>,
+    /// Days for which what a deployment printed is kept after its end.
+    pub(crate) log_retention_days: u32,
 }
 
 impl ObservationFile {
@@ -55,8 +61,12 @@ impl ObservationFile {
             return Err(Failure::usage(format!("`key_series_max` is {series}"))
                 .hint(format!("give a number from 0 to {KEY_SERIES_CEILING}")));
         }
+        let log_retention_days = self.log_retention_days.unwrap_or(LOG_RETENTION_DAYS_DEFAULT);
+        if log_retention_days == 0 {
+            return Err(Failure::usage("`log_retention_days` is 0").hint("give at least 1"));
+        }
         let spans = self.traces.map(TracesFile::check).transpose()?;
-        Ok(Observation { calls_bytes_max, key_series_max: self.key_series_max, spans })
+        Ok(Observation { calls_bytes_max, key_series_max: self.key_series_max, log_retention_days, spans })
     }
 }
 
@@ -127,7 +137,11 @@ mod tests {
         assert_eq!((log.folder, log.folder_bytes_max), ("/tmp/d/calls".into(), CALLS_BYTES_DEFAULT));
         assert_eq!(config("calls_bytes_max = 0").call_log, None);
         assert_eq!(config("key_series_max = 7").key_series_max, 7);
-        for (name, value) in [("calls_bytes_max", "5"), ("key_series_max", "1000000")] {
+        assert_eq!(read("").unwrap().log_retention_days, 14);
+        assert_eq!(read("log_retention_days = 3").unwrap().log_retention_days, 3);
+        for (name, value) in
+            [("calls_bytes_max", "5"), ("key_series_max", "1000000"), ("log_retention_days", "0")]
+        {
             let said = read(&format!("{name} = {value}")).unwrap_err().to_string();
             assert!(said.contains(&format!("`{name}` is {value}")) && said.contains("hint:"), "{said}");
         }

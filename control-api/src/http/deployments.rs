@@ -1,6 +1,7 @@
 //! Deployments, their replicas and their logs.
 
 use axum::{extract::State, response::Response};
+use millgate_contract::ids::RequestId;
 use serde_json::{Value, json};
 
 use super::{
@@ -159,7 +160,9 @@ pub(crate) async fn replicas(
     Path(path): Path<DeploymentPath>,
 ) -> Answered {
     let (_, deployment) = caller.deployment(&app, &path, Level::Viewer).await?;
-    let report = app.launcher.observe().remove(&UnitName::deployment(deployment.number));
+    let unit = UnitName::deployment(deployment.number);
+    app.launcher.measure(&unit).await;
+    let report = app.launcher.observe().remove(&unit);
     Ok(Answer::of(views::replicas(report.as_ref())))
 }
 
@@ -172,7 +175,8 @@ pub(crate) async fn log(
 ) -> Result<Response, Fault> {
     let (_, deployment) = caller.deployment(&app, &path, Level::Viewer).await?;
     let dir = app.launcher.run_dir(&UnitName::deployment(deployment.number));
-    Ok(follow::replica_log(app, deployment.id, dir, params.flag("follow")))
+    let only = params.text("request_id").map(RequestId::new);
+    Ok(follow::replica_log(app, deployment.id, dir, params.flag("follow"), only))
 }
 
 async fn shown(app: &App, deployment: &Deployment, model: &Model) -> Outcome<Value> {

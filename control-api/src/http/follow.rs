@@ -17,7 +17,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::channel::{Channel, Sender};
 use millgate_contract::{
-    ids::{BuildId, DeploymentId},
+    ids::{BuildId, DeploymentId, RequestId},
     limits,
     spec::{LogLine, REPLICA_LOG},
 };
@@ -118,8 +118,14 @@ pub(crate) fn build_log(app: App, id: BuildId, path: PathBuf, follows: bool) -> 
     })
 }
 
-/// Lines as plain events; `done` with the deployment's status at the end.
-pub(crate) fn replica_log(app: App, id: DeploymentId, dir: PathBuf, follows: bool) -> Response {
+/// Lines as plain events, those of one request if it is named; `done` with the deployment's status at the end.
+pub(crate) fn replica_log(
+    app: App,
+    id: DeploymentId,
+    dir: PathBuf,
+    follows: bool,
+    only: Option<RequestId>,
+) -> Response {
     stream(async move |mut events| {
         let mut older = Tail::new(dir.join(format!("{REPLICA_LOG}.1")));
         loop {
@@ -127,7 +133,7 @@ pub(crate) fn replica_log(app: App, id: DeploymentId, dir: PathBuf, follows: boo
             if lines.is_empty() {
                 break;
             }
-            send_lines(&mut events, &lines).await?;
+            send_lines(&mut events, &lines, only.as_ref()).await?;
         }
         let mut tail = Tail::new(dir.join(REPLICA_LOG));
         let mut looks = 0;
@@ -139,7 +145,7 @@ pub(crate) fn replica_log(app: App, id: DeploymentId, dir: PathBuf, follows: boo
             };
             let lines = tail.read().await;
             looks = if lines.is_empty() { looks + 1 } else { 0 };
-            send_lines(&mut events, &lines).await?;
+            send_lines(&mut events, &lines, only.as_ref()).await?;
             if lines.is_empty() && (!follows || status.is_none_or(DeploymentStatus::is_over)) {
                 let status = status.map_or("", |status| status.as_str());
                 return send(&mut events, "done", &json!({ "status": status })).await;
@@ -152,12 +158,15 @@ pub(crate) fn replica_log(app: App, id: DeploymentId, dir: PathBuf, follows: boo
     })
 }
 
-async fn send_lines(events: &mut Events, lines: &[Vec<u8>]) -> Result<(), Gone> {
-    for line in lines.iter().filter_map(|line| serde_json::from_slice::<LogLine>(line).ok()) {
+async fn send_lines(events: &mut Events, lines: &[Vec<u8>], only: Option<&RequestId>) -> Result<(), Gone> {
+    let is_meant = |line: &LogLine| only.is_none() || line.request_id.as_ref() == only;
+    let lines = lines.iter().filter_map(|line| serde_json::from_slice::<LogLine>(line).ok());
+    for line in lines.filter(is_meant) {
         let data = json!({
             "time": rfc3339(line.time_ms.cast_signed() * 1_000),
             "source": line.source,
             "replica": line.replica.as_ref().map_or("", |r| r.as_str()),
+            "request_id": line.request_id.as_ref().map_or("", |id| id.as_str()),
             "text": line.text,
         });
         send(events, "", &data).await?;

@@ -235,6 +235,7 @@ fn deployments() -> Vec<Route> {
         route((GET, path!(deployment "/log")), "FollowModelDeploymentLog", See, deployments::log)
             .answer(Answers::Events)
             .query("follow", "boolean", FOLLOW)
+            .query("request_id", "string", "lines of this request only")
             .about("What the replicas of a deployment print"),
         route(
             (GET, path!(deployment "/replicas")),

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use millgate_contract::ids::{Username, slug};
+use millgate_contract::{
+    ids::{Username, slug},
+    supervision::ReplicaUsage,
+};
 use serde_json::{Value, json};
 
 use super::policies;
@@ -219,6 +222,8 @@ pub(crate) fn replicas(report: Option<&Report>) -> Value {
         .slots
         .values()
         .map(|slot| {
+            let usage = report.usage.iter().find(|usage| Some(&usage.replica) == slot.replica.as_ref());
+            let seconds = |us: fn(&ReplicaUsage) -> u64| usage.map(|usage| us(usage) as f64 / 1e6);
             json!({
                 "slot": slot.slot,
                 "replica_id": slot.replica.as_ref().map_or("", |r| r.as_str()),
@@ -227,6 +232,10 @@ pub(crate) fn replicas(report: Option<&Report>) -> Value {
                 "reason": slot.reason,
                 "starts": slot.starts,
                 "ready_after_ms": slot.ready_after_ms,
+                "calls": usage.map(|usage| usage.calls),
+                "busy_seconds": seconds(|usage| usage.busy_us),
+                "interpreter_wait_seconds": seconds(|usage| usage.interpreter_wait_us),
+                "idle_seconds": seconds(|usage| usage.idle_us),
             })
         })
         .collect();

@@ -117,6 +117,7 @@ impl Launcher for FakeLauncher {
                     slots: BTreeMap::new(),
                     whole: Some(whole),
                     is_stopping: false,
+                    usage: Vec::new(),
                 };
                 state.specs.push(spec);
                 state.units.entry(unit).or_insert(report);
@@ -135,6 +136,10 @@ impl Launcher for FakeLauncher {
                 state.stopped.push(unit.clone());
             }
         });
+    }
+
+    fn measure(&self, _unit: &UnitName) -> Work<'_, ()> {
+        Box::pin(async {})
     }
 
     fn restart(&self, unit: &UnitName) -> bool {

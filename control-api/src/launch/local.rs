@@ -22,7 +22,7 @@ use std::{
 use millgate_contract::{
     limits, line,
     spec::{CONTROL_SOCKET, DeploymentSpec, SPEC_FILE},
-    supervision::{FromSupervisor, Peer, SUPERVISION_PROTOCOL, ToSupervisor},
+    supervision::{FromSupervisor, Peer, ReplicaUsage, SUPERVISION_PROTOCOL, ToSupervisor},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -43,6 +43,8 @@ use crate::{
 
 /// A supervisor answers a hello at once; one that does not hangs.
 const HELLO_WAIT: Duration = Duration::from_secs(5);
+/// A supervisor measures at once, between two of its events.
+const MEASURE_WAIT: Duration = Duration::from_millis(250);
 /// Between two attempts to reach a supervisor that takes connections and says nothing.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a process may outlive its sockets before it counts as gone, and between two looks at it.
@@ -69,6 +71,8 @@ struct Inner {
 struct Unit {
     report: Report,
     commands: mpsc::Sender<ToSupervisor>,
+    /// How often it has been measured.
+    measurements: watch::Sender<u64>,
     /// When it is ended by force, once it was told to stop.
     kill_at: Option<Instant>,
 }
@@ -136,7 +140,8 @@ impl LocalLauncher {
 
     fn keep(&self, unit: UnitName, channel: Channel) {
         let (commands, queue) = mpsc::channel(8);
-        let entry = Unit { report: channel.report.clone(), commands, kill_at: None };
+        let measurements = watch::Sender::new(0);
+        let entry = Unit { report: channel.report.clone(), commands, measurements, kill_at: None };
         self.units(|units| units.insert(unit.clone(), entry));
         let this = self.clone();
         tokio::spawn(async move { this.keeper(unit, channel, queue).await });
@@ -210,16 +215,28 @@ impl LocalLauncher {
     }
 
     fn heard(&self, unit: &UnitName, message: FromSupervisor) {
+        if let FromSupervisor::Usage { replicas } = message {
+            return self.measured(unit, replicas);
+        }
         self.units(|units| {
             let Some(entry) = units.get_mut(unit) else { return };
             match message {
-                FromSupervisor::Hello { .. } => {}
+                FromSupervisor::Hello { .. } | FromSupervisor::Usage { .. } => {}
                 FromSupervisor::Slot(slot) => {
                     entry.report.slots.insert(slot.slot.0, slot);
                 }
                 FromSupervisor::Deployment(whole) => entry.report.whole = Some(whole),
             }
         });
+    }
+
+    /// Nothing is decided by usage: nobody is woken by it but who has asked.
+    fn measured(&self, unit: &UnitName, replicas: Vec<ReplicaUsage>) {
+        let mut units = self.0.units.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = units.get_mut(unit) {
+            entry.report.usage = replicas;
+            entry.measurements.send_modify(|n| *n += 1);
+        }
     }
 
     fn units<T>(&self, change: impl FnOnce(&mut BTreeMap<UnitName, Unit>) -> T) -> T {
@@ -248,6 +265,7 @@ async fn greet(stream: UnixStream) -> io::Result<Channel> {
                 slots: BTreeMap::new(),
                 whole: None,
                 is_stopping: false,
+                usage: Vec::new(),
             };
             Ok(Channel { lines, write, report })
         }
@@ -330,6 +348,21 @@ impl Launcher for LocalLauncher {
             }
             Some(_) => {}
         }
+    }
+
+    fn measure(&self, unit: &UnitName) -> Work<'_, ()> {
+        let asked = {
+            let units = self.0.units.lock().unwrap_or_else(PoisonError::into_inner);
+            units.get(unit).and_then(|entry| {
+                let measurements = entry.measurements.subscribe();
+                entry.commands.try_send(ToSupervisor::Measure).is_ok().then_some(measurements)
+            })
+        };
+        Box::pin(async move {
+            let Some(mut measurements) = asked else { return };
+            // One of a version that knows no measuring says nothing; what is known without it is shown.
+            let _ = tokio::time::timeout(MEASURE_WAIT, measurements.changed()).await;
+        })
     }
 
     fn restart(&self, unit: &UnitName) -> bool {

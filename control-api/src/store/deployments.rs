@@ -146,6 +146,15 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Numbers of the deployments that ended before this time.
+    pub(crate) async fn deployments_over_before(&self, before_us: i64) -> Outcome<Vec<i64>> {
+        let rows = sqlx::query("SELECT number FROM deployments WHERE stopped_us > 0 AND stopped_us < $1")
+            .bind(before_us)
+            .fetch_all(&self.read)
+            .await?;
+        Ok(rows.iter().map(|row| number(row, "number")).collect())
+    }
+
     /// Numbers of all deployments a model ever had: names of their run directories.
     pub(crate) async fn deployment_numbers(&self, model: &ModelId) -> Outcome<Vec<i64>> {
         let rows = sqlx::query("SELECT number FROM deployments WHERE model_id = $1")

@@ -11,7 +11,7 @@ use std::{
 use hyper::http::request::Parts;
 use millgate_contract::{
     frame::Timings,
-    ids::{DeploymentId, KeyId, ReplicaId, RequestId, Username},
+    ids::{DeploymentId, ReplicaId, RequestId},
     refusal::Refusal,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     caller_address::CallerAddress,
     dispatch::{Progress, Ran},
     gateway::Inner,
+    keys::KeyFacts,
     metrics::{CALLER_GONE, OK},
     rates::Standings,
     routes::Route,
@@ -37,8 +38,8 @@ pub(super) struct Record<'a> {
     pub(super) traceparent: Cow<'a, str>,
     trace: Option<CallTrace>,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) user: Option<Username>,
-    pub(super) key: Option<KeyId>,
+    /// Whose key it came with.
+    pub(super) holder: Option<Arc<KeyFacts>>,
     pub(super) rates: Standings,
     /// From its beginning to its place in line.
     lined_up: Option<Duration>,
@@ -68,8 +69,7 @@ impl<'a> Record<'a> {
             traceparent,
             trace,
             route: None,
-            user: None,
-            key: None,
+            holder: None,
             rates: Standings::default(),
             lined_up: None,
             progress: Progress::default(),
@@ -125,6 +125,10 @@ impl<'a> Record<'a> {
         if let Some(waited) = self.progress.waited() {
             metrics.wait_seconds.observe(waited.as_secs_f64());
         }
+        if let Some(cost) = &self.timings {
+            metrics.charge(cost);
+            self.holder.iter().for_each(|facts| facts.calls.charge(cost));
+        }
         metrics.request_bytes.inc_by(self.request_bytes as u64);
         metrics.response_bytes.inc_by(self.response_bytes as u64);
     }
@@ -164,8 +168,8 @@ impl<'a> Record<'a> {
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
             address: self.address,
-            user: self.user.take(),
-            key: self.key.take(),
+            user: self.holder.as_ref().map(|facts| facts.user.clone()),
+            key: self.holder.as_ref().map(|facts| facts.key.clone()),
         }));
     }
 }

@@ -104,8 +104,7 @@ async fn admit(
     if route.spec.requires_api_key {
         let peer = CallerAddress::of(&parts.extensions);
         let facts = authenticate(inner, &parts.headers, peer, &mut record.rates).await?;
-        record.user = Some(facts.user.clone());
-        record.key = Some(facts.key.clone());
+        let facts = record.holder.insert(facts);
         inner.metrics.keys.count(&facts.calls, &facts.key, facts.expires_at_s);
         if !inner.table().as_ref().is_some_and(|table| table.allows(&facts.user, route)) {
             return Err(Refusal::ApiKeyForbidden);

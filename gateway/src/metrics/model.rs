@@ -1,6 +1,11 @@
 //! The figures of one model and deployment, with every handle resolved when its route is built.
 
-use millgate_contract::route::{ModelRoute, Target};
+use std::sync::atomic::AtomicU64;
+
+use millgate_contract::{
+    frame::Timings,
+    route::{ModelRoute, Target},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -31,6 +36,8 @@ struct ModelLabels {
     name: String,
 }
 
+/// Seconds of processor time.
+pub(super) type CpuSeconds = Counter<f64, AtomicU64>;
 type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
 
 /// The families that have a series for each model.
@@ -40,6 +47,7 @@ pub(super) struct Families {
     wait_seconds: Histograms,
     request_bytes: Family<ModelLabels, Counter>,
     response_bytes: Family<ModelLabels, Counter>,
+    cpu_seconds: Family<ModelLabels, CpuSeconds>,
     line_calls: Family<ModelLabels, Gauge>,
     line_bytes: Family<ModelLabels, Gauge>,
     slots: Family<ModelLabels, Gauge>,
@@ -58,6 +66,7 @@ pub(crate) struct ModelMetrics {
     pub(crate) wait_seconds: Histogram,
     pub(crate) request_bytes: Counter,
     pub(crate) response_bytes: Counter,
+    cpu_seconds: CpuSeconds,
     line_calls: Gauge,
     line_bytes: Gauge,
     slots_connected: Gauge,
@@ -75,6 +84,7 @@ impl Families {
             wait_seconds: Family::new_with_constructor(seconds),
             request_bytes: Family::default(),
             response_bytes: Family::default(),
+            cpu_seconds: Family::default(),
             line_calls: Family::default(),
             line_bytes: Family::default(),
             slots: Family::default(),
@@ -94,6 +104,8 @@ impl Families {
         r.register_with_unit("wait", of_wait, Unit::Seconds, self.wait_seconds.clone());
         r.register_with_unit("request", "Bodies of calls", bytes(), self.request_bytes.clone());
         r.register_with_unit("response", "Bodies of good answers", bytes(), self.response_bytes.clone());
+        let of_cpu = "Processor time of calls that came to an end, user and system, by their replicas' word";
+        r.register_with_unit("cpu", of_cpu, Unit::Seconds, self.cpu_seconds.clone());
         r.register("line_calls", "Calls in line for a replica", self.line_calls.clone());
         r.register_with_unit(
             "line",
@@ -133,6 +145,7 @@ impl Families {
             wait_seconds: self.wait_seconds.get_or_create_owned(&model),
             request_bytes: self.request_bytes.get_or_create_owned(&model),
             response_bytes: self.response_bytes.get_or_create_owned(&model),
+            cpu_seconds: self.cpu_seconds.get_or_create_owned(&model),
             line_calls: self.line_calls.get_or_create_owned(&model),
             line_bytes: self.line_bytes.get_or_create_owned(&model),
             slots_connected: self.slots_connected.get_or_create_owned(&model),
@@ -158,6 +171,7 @@ impl Families {
         self.wait_seconds.remove(&model);
         self.request_bytes.remove(&model);
         self.response_bytes.remove(&model);
+        self.cpu_seconds.remove(&model);
         let gauges =
             [&self.line_calls, &self.line_bytes, &self.slots, &self.slots_connected, &self.replicas_idle];
         for gauge in gauges.into_iter().chain([&self.replicas_busy]) {
@@ -173,6 +187,11 @@ impl ModelMetrics {
             .inc(code, || self.calls.get_or_create_owned(&CallLabels { code, ..self.labels.clone() }));
     }
 
+    /// Counts what a call cost.
+    pub(crate) fn charge(&self, cost: &Timings) {
+        self.cpu_seconds.inc_by(cpu_seconds(cost));
+    }
+
     /// What is true just now.
     pub(crate) fn set_state(&self, line: Census, slots_connected: u16, start: Option<&Start>) {
         self.start.show(start);
@@ -183,6 +202,10 @@ impl ModelMetrics {
         self.replicas_idle.set(figure(line.idle));
         self.replicas_busy.set(figure(usize::from(slots_connected).saturating_sub(line.idle)));
     }
+}
+
+pub(super) fn cpu_seconds(cost: &Timings) -> f64 {
+    (f64::from(cost.cpu_user_us) + f64::from(cost.cpu_system_us)) / 1e6
 }
 
 fn labels(route: &ModelRoute) -> (CallLabels, ModelLabels) {

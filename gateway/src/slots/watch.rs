@@ -149,7 +149,8 @@ impl UnixConversation {
 
     fn heard(&mut self, shared: &Arc<Shared>, message: FromSupervisor) {
         match message {
-            FromSupervisor::Hello { .. } => {}
+            // Usage is said to whoever asks for it.
+            FromSupervisor::Hello { .. } | FromSupervisor::Usage { .. } => {}
             FromSupervisor::Slot(report) => {
                 shared.heard_of(&report);
                 if let Some(state) = self.slot_states.get_mut(usize::from(report.slot.0)) {

@@ -85,6 +85,12 @@ async fn calls_are_counted_by_key_for_so_many_keys_and_a_deleted_one_leaves() {
     for (id, calls) in [("k-1", Some("3")), ("k-2", Some("1")), ("k-3", None), ("other", Some("2"))] {
         assert_eq!(house.figure(&of_key(id)).await.as_deref(), calls, "{id}");
     }
+    let cpu_of_key = |id: &str| format!(r#"millgate_key_cpu_seconds_total{{key="{id}"}}"#);
+    for (id, seconds) in [("k-1", Some("1.0")), ("k-2", Some("0.5")), ("k-3", None), ("other", Some("1.0"))] {
+        assert_eq!(house.figure(&cpu_of_key(id)).await.as_deref(), seconds, "{id}");
+    }
+    let of_model = house.figure(r#"millgate_cpu_seconds_total{model="m1",name="add"}"#).await;
+    assert_eq!(of_model.as_deref(), Some("2.5"));
     let over = house.figure(r#"millgate_rate_refusals_total{rate="key"}"#).await;
     assert_eq!(over.as_deref(), Some("1"));
 
@@ -92,6 +98,7 @@ async fn calls_are_counted_by_key_for_so_many_keys_and_a_deleted_one_leaves() {
     house.gateway.apply(RouteSnapshot { generation: 3, revoked: vec![revoked], ..closed }).unwrap();
     assert_eq!(house.ask(&call("k-1")).await.status, 401);
     assert_eq!(house.figure(&of_key("k-1")).await, None);
+    assert_eq!(house.figure(&cpu_of_key("k-1")).await, None);
     assert_eq!(house.ask(&call("k-5")).await.status, 200);
     assert_eq!(house.figure(&of_key("k-5")).await.as_deref(), Some("1"));
 }

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     launch::{Launcher, UnitName},
+    moment::now_us,
     publish,
     reconcile::Reconciler,
     testing::Rig,
@@ -328,4 +329,37 @@ async fn a_snapshot_says_who_may_call_and_which_keys_are_gone() {
     let Target::Unavailable(why) = &snapshot.models[0].target else { panic!() };
     assert_eq!(why, "the model has no deployment");
     server.abort();
+}
+
+#[tokio::test]
+async fn what_a_deployment_printed_is_kept_after_its_end_until_its_time_is_over() {
+    let rig = Rig::new().await;
+    rig.launcher.units_become(Some(Phase::Serving), "");
+    let project = rig.project("p").await;
+    let mut reconciler = Reconciler::new(rig.app.clone());
+    let mut logs = Vec::new();
+    for name in ["ended", "serving"] {
+        let model = rig.model(&project, name).await;
+        let build = rig.build(&model, 1).await;
+        rig.pretend_built(&build).await;
+        settle(&mut reconciler).await;
+        let number = rig.deployment(&build).await["deployment_number"].as_i64().unwrap();
+        let dir = rig.launcher.run_dir(&UnitName::deployment(number));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("replicas.log"), "{}\n").unwrap();
+        logs.push((build, dir.join("replicas.log")));
+    }
+    let path = {
+        let deployment = rig.deployment(&logs[0].0).await;
+        format!("{}/deployments/{}", logs[0].0, deployment["id"].as_str().unwrap())
+    };
+    rig.call("POST", &format!("{path}:stop"), json!({})).await.ok();
+    until(&mut reconciler, &rig, &logs[0].0, "stopped").await;
+    let there = || [logs[0].1.exists(), logs[1].1.exists()];
+
+    reconciler.logs_swept_at = None;
+    settle(&mut reconciler).await;
+    assert_eq!(there(), [true, true], "two weeks are not over");
+    reconciler.sweep_logs(now_us() + 1).await.unwrap();
+    assert_eq!(there(), [false, true]);
 }

@@ -235,6 +235,14 @@ pub(super) const DEFINITIONS: &[Definition] = &[
             field("reason", Text, ""),
             field("starts", Integer, ""),
             field("ready_after_ms", Any, "milliseconds, or null"),
+            field("calls", Any, "calls begun by this process, or null where its runtime does not say"),
+            field("busy_seconds", Any, "for which it dealt with calls, or null"),
+            field(
+                "interpreter_wait_seconds",
+                Any,
+                "for which calls waited for other threads of Python, or null",
+            ),
+            field("idle_seconds", Any, "for which it waited for a call, or null"),
         ],
     },
     Definition {
