@@ -73,7 +73,7 @@ fn ends_with_nothing_left(scenario: &str, signal: Signal) {
 
 #[test]
 fn an_interrupt_ends_the_server_and_its_replicas_first() {
-    ends_with_nothing_left("deleted_key", Signal::SIGINT);
+    ends_with_nothing_left("fair", Signal::SIGINT);
 }
 
 #[test]
