@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(shared.running(), Some(RequestId::new("a")));
         assert_eq!(shared.usage(&replica).unwrap().calls, 1);
         for bytes in [0, 2 * PAGE_BYTES] {
-            assert!(nix::unistd::ftruncate(&memory, bytes as libc::off_t).is_err(), "{bytes}");
+            assert!(nix::unistd::ftruncate(&memory, i64::try_from(bytes).unwrap()).is_err(), "{bytes}");
         }
         drop(memory);
         page.end();

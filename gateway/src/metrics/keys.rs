@@ -148,7 +148,9 @@ mod tests {
         );
         assert_eq!(figure(&series, OTHER), Some(2));
         let cost = Timings { cpu_user_us: 250_000, cpu_system_us: 1_000_000, ..Timings::default() };
-        calls.iter().for_each(|calls| calls.charge(&cost));
+        for calls in &calls {
+            calls.charge(&cost);
+        }
         let cpu = |key| series.cpu_seconds.get(&labels(key)).map(|seconds| seconds.get());
         assert_eq!([cpu("a"), cpu("b"), cpu(OTHER), cpu("d")], [Some(1.25), Some(1.25), Some(1.25), None]);
 
