@@ -95,13 +95,15 @@ fn an_exception_is_told_and_the_next_call_meets_a_fresh_replica() {
     until("the traceback in the log", || server.ok(&["logs", "count"]).contains("Traceback").then_some(()));
 
     // It is found by the request that failed, and by no other.
-    let calls = server.json(&["logs", "--calls", "count"])["calls"].clone();
-    let ids: Vec<&str> =
-        calls.as_array().unwrap().iter().filter_map(|call| call["request_id"].as_str()).collect();
-    assert_eq!(ids.len(), 3);
+    let ids: Vec<String> = until("the events of the three calls", || {
+        let answer = server.json(&["logs", "--calls", "count"]);
+        let calls = answer["calls"].as_array().unwrap();
+        let ids = calls.iter().map(|call| call["request_id"].as_str().unwrap().to_owned());
+        (calls.len() == 3).then(|| ids.collect())
+    });
     let of = |id: &str| server.ok(&["logs", "count", "--request", id]);
-    assert!(of(ids[1]).contains("ValueError: asked to") && of(ids[1]).contains(ids[1]));
-    assert!(!of(ids[0]).contains("Traceback") && !of(ids[2]).contains("Traceback"));
+    assert!(of(&ids[1]).contains("ValueError: asked to") && of(&ids[1]).contains(&ids[1]));
+    assert!(!of(&ids[0]).contains("Traceback") && !of(&ids[2]).contains("Traceback"));
 
     let replica = server.json(&["show", "count"])["replicas"][0].clone();
     assert_eq!(replica["calls"], 1, "{replica}");
