@@ -110,7 +110,8 @@ impl Client {
         self.until("every slot is ready", |client| {
             let ready = client.slots.values().filter(|slot| slot.state == SlotState::Ready).count();
             assert!(!client.is_failed(), "{:?}", client.deployment);
-            ready == usize::from(client.slot_count)
+            // Slots are told first: whoever connects late has heard of all of them and of no deployment yet.
+            ready == usize::from(client.slot_count) && client.deployment.is_some()
         });
     }
 
