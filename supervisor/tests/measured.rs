@@ -11,7 +11,13 @@ const TAKES_US: u64 = 30_000;
 
 fn usage(client: &mut Client) -> ReplicaUsage {
     let replica = client.replica(0);
-    client.usage(&replica).expect("the replica notes what it does")
+    let mut found = None;
+    // From its first wait for a call on, a moment after it is ready.
+    until("the replica notes what it does", || {
+        found = client.usage(&replica);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 #[test]

@@ -148,6 +148,9 @@ pub(crate) fn control(candidate: &Candidate) -> Kept {
     control.send(&Frame::Cancel(peer.id()).encode())?;
     peer.expect(r#"{"echo":2}"#, "2")?;
     control.send(&Frame::Cancel(millgate_contract::ids::CallId(1)).encode())?;
+    control.until_read()?;
+    // Takes its time: what was read of the other connection acts before it is over.
+    super::peer::expect_value(&peer.call(MEANWHILE)?, "null")?;
     peer.expect(r#"{"echo":3}"#, "3")
 }
 
