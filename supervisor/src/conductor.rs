@@ -222,7 +222,10 @@ impl Conductor {
                 None
             }
             Happening::PeerSaid { peer, message } => match message {
-                ToSupervisor::Expired { slot, replica, call } => Some(Event::Expired { slot, replica, call }),
+                ToSupervisor::Expired { slot, replica, call } => {
+                    self.note_an_answer(&replica);
+                    Some(Event::Expired { slot, replica, call })
+                }
                 ToSupervisor::Measure => {
                     let replicas = self.replicas.values().filter_map(Replica::usage).collect();
                     self.peers.tell_one(peer, &FromSupervisor::Usage { replicas });
@@ -276,6 +279,16 @@ impl Conductor {
             FromReplica::Warm { .. } => Some(Event::Warm { replica }),
             FromReplica::Answered => Some(Event::Answered { replica }),
             FromReplica::Leaving { reason } => Some(Event::Leaving { replica, reason: printable(&reason) }),
+        }
+    }
+
+    /// A replica that has begun a second call has answered the first one. Its own word of that comes by another way than
+    /// a gateway's of the second, and may come after it.
+    fn note_an_answer(&mut self, replica: &ReplicaId) {
+        let usage = self.replicas.get(replica).and_then(Replica::usage);
+        if usage.is_some_and(|usage| usage.calls > 1) {
+            let actions = self.plan.handle(self.now_ms(), Event::Answered { replica: replica.clone() });
+            self.carry_out(actions);
         }
     }
 
