@@ -35,49 +35,58 @@ enum Kind {
 /// Frames of each kind in [`WINDOW`].
 const BUDGETS: [u32; 7] = [200, 100, 50, 200, 400, 20_000, 100];
 
-/// Which frames a stream of bytes holds.
-#[derive(Debug)]
-pub(super) struct FrameBudget {
+/// The headers of the frames in a stream of bytes, however it is cut.
+#[derive(Debug, Default)]
+struct Headers {
     header: [u8; HEADER_BYTES],
     /// Bytes of the header that are there.
     filled: usize,
-    /// Bytes before the next header: first those of the preface, which is not a frame.
+    /// Bytes before the next header.
     skip: usize,
+}
+
+impl Headers {
+    /// The next header that is whole in what has come, and what has come behind it.
+    fn next<'a>(&mut self, bytes: &'a [u8]) -> Option<([u8; HEADER_BYTES], &'a [u8])> {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        let bytes = &bytes[skipped..];
+        let (taken, behind) = bytes.split_at((HEADER_BYTES - self.filled).min(bytes.len()));
+        self.header[self.filled..self.filled + taken.len()].copy_from_slice(taken);
+        self.filled += taken.len();
+        if self.filled < HEADER_BYTES {
+            return None;
+        }
+        self.filled = 0;
+        let [a, b, c, ..] = self.header;
+        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+        Some((self.header, behind))
+    }
+}
+
+/// Which frames a stream of bytes holds.
+#[derive(Debug)]
+pub(super) struct FrameBudget {
+    headers: Headers,
     counts: [u32; BUDGETS.len()],
     window_ends: Option<Instant>,
 }
 
 impl FrameBudget {
-    /// Before the first byte of a connection whose preface has so many.
+    /// Before the first byte of a connection whose preface, which is not a frame, has so many.
     pub(super) fn new(preface_bytes: usize) -> Self {
-        Self {
-            header: [0; HEADER_BYTES],
-            filled: 0,
-            skip: preface_bytes,
-            counts: [0; BUDGETS.len()],
-            window_ends: None,
-        }
+        let headers = Headers { skip: preface_bytes, ..Headers::default() };
+        Self { headers, counts: [0; BUDGETS.len()], window_ends: None }
     }
 
     /// Counts the frames that begin in these bytes. False when a budget is spent.
     pub(super) fn is_kept_by(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            let taken = (HEADER_BYTES - self.filled).min(bytes.len());
-            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled == HEADER_BYTES {
-                self.filled = 0;
-                let [a, b, c, ..] = self.header;
-                self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-                if let Some(kind) = kind(&self.header)
-                    && !self.spend(kind)
-                {
-                    return false;
-                }
+        while let Some((header, behind)) = self.headers.next(bytes) {
+            bytes = behind;
+            if let Some(kind) = kind(&header)
+                && !self.spend(kind)
+            {
+                return false;
             }
         }
         true
@@ -117,31 +126,18 @@ fn kind(header: &[u8; HEADER_BYTES]) -> Option<Kind> {
 /// Whether what has been written ends where a frame ends.
 #[derive(Debug, Default)]
 struct Outgoing {
-    header: [u8; HEADER_BYTES],
-    filled: usize,
-    skip: usize,
+    headers: Headers,
 }
 
 impl Outgoing {
     fn wrote(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            let taken = (HEADER_BYTES - self.filled).min(bytes.len());
-            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled == HEADER_BYTES {
-                self.filled = 0;
-                let [a, b, c, ..] = self.header;
-                self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-            }
+        while let Some((_, behind)) = self.headers.next(bytes) {
+            bytes = behind;
         }
     }
 
     fn is_between_frames(&self) -> bool {
-        self.filled == 0 && self.skip == 0
+        self.headers.filled == 0 && self.headers.skip == 0
     }
 }
 

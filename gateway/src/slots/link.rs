@@ -187,8 +187,7 @@ impl Link {
         CallId(self.calls)
     }
 
-    /// False when something arrived that an idle replica has no business
-    /// saying, or the connection has ended.
+    /// False when something arrived that an idle replica has no business saying, or the connection has ended.
     pub(crate) fn is_quiet(&mut self) -> bool {
         if self.death.is_said() {
             return false;
