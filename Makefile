@@ -1,5 +1,5 @@
 .PHONY: demo test build runtimes image fuzz bench bench-counts bench-counts-keep bench-profile bench-peers bench-compare bench-programs \
-	load-gateway load-runtime
+	load-gateway load-runtime load-control
 
 # Builds, serves, trains and deploys examples/iris, calls it, and keeps the server in the foreground.
 # DEMO_EXIT=1 ends after the answer. DEMO_LISTEN=ADDR:PORT chooses another address.
@@ -60,7 +60,7 @@ bench-programs:
 	cargo build --release --locked -p millgate -p millgate-replica-runtime -p millgate-bench --bins --examples
 
 # Load, faults and attacks against a real server, scenario after scenario, and one table of what was met: about half an
-# hour, and a quarter. OPTIONS="--duration 10s" for a look. One alone: target/release/millgate-loadtests SCENARIO
-load-gateway load-runtime: load-%: build
+# hour, a quarter, and half an hour. OPTIONS="--duration 10s" for a look. One alone: target/release/millgate-loadtests SCENARIO
+load-gateway load-runtime load-control: load-%: build
 	cargo build --release --locked -p millgate-replica-runtime --example json_side_by_side
 	target/release/millgate-loadtests $* $(OPTIONS)

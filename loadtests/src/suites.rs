@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{figures::Figures, scenarios::Scenario};
 
 /// The suites: a name, and scenarios in their order.
-pub(crate) const SUITES: [(&str, &[&str]); 2] = [
-    ("gateway", &["attacks", "steady", "kills", "overload", "handovers", "slow", "control", "fair"]),
+pub(crate) const SUITES: [(&str, &[&str]); 3] = [
+    ("gateway", &["attacks", "steady", "kills", "overload", "handovers", "slow", "no_control", "fair"]),
     (
         "runtime",
         &[
@@ -21,6 +21,7 @@ pub(crate) const SUITES: [(&str, &[&str]); 2] = [
             "json",
         ],
     ),
+    ("control", &["tracked", "track"]),
 ];
 
 /// The scenarios of a suite.

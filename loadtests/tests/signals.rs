@@ -78,5 +78,5 @@ fn an_interrupt_ends_the_server_and_its_replicas_first() {
 
 #[test]
 fn a_termination_ends_roles_that_leave_their_replicas_to_others() {
-    ends_with_nothing_left("control", Signal::SIGTERM);
+    ends_with_nothing_left("no_control", Signal::SIGTERM);
 }

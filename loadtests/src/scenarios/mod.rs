@@ -2,7 +2,6 @@
 
 mod attacks;
 mod big;
-mod control;
 mod counted;
 mod crashes;
 mod deleted_key;
@@ -14,6 +13,7 @@ mod json;
 mod kills;
 mod libraries;
 mod memory;
+mod no_control;
 mod overload;
 mod per_call;
 mod recovery;
@@ -71,7 +71,7 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario!(handovers, 600, "100 hand-overs of the listening socket under load: no connection dropped"),
     scenario!(slow, 120, "5,000 slow and silent sockets: what good callers notice, and what they cost"),
     scenario!(
-        control,
+        no_control,
         180,
         "kill -9 of the control API each 5 s, then none: no error; and when a deleted key ends"
     ),
