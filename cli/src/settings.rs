@@ -43,6 +43,10 @@ pub(crate) struct Settings {
     /// From the start of a replica's process to ready.
     pub(crate) start_timeout_ms: u64,
     pub(crate) replicas_ceiling: u16,
+    /// MB that deployments may ask for together; what the host has unless given.
+    pub(crate) memory_mb_max: Option<u64>,
+    /// Templates and spares count in it too.
+    pub(crate) counts_template_and_spares: bool,
     /// Nothing of users' is started where any part of isolation cannot be had.
     pub(crate) require_isolation: bool,
     /// Who may call, and how often.
@@ -70,6 +74,9 @@ struct File {
     request_timeout_s: Option<u64>,
     start_timeout_s: Option<u64>,
     replicas_ceiling: Option<u16>,
+    memory_mb_max: Option<u64>,
+    #[serde(default)]
+    counts_template_and_spares: bool,
     #[serde(default)]
     require_isolation: bool,
     #[serde(default)]
@@ -116,6 +123,8 @@ impl Settings {
                 .start_timeout_s
                 .map_or(contract::START_TIMEOUT_MS_DEFAULT, |s| s.max(1).saturating_mul(1_000)),
             replicas_ceiling,
+            memory_mb_max: file.memory_mb_max,
+            counts_template_and_spares: file.counts_template_and_spares,
             require_isolation: file.require_isolation,
             admission: file.admission.check()?,
             edges: Edges::check(file.tls, file.proxies)?,

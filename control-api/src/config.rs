@@ -50,6 +50,10 @@ pub struct ControlConfig {
     pub request_timeout_ms_default: u64,
     /// Replicas one deployment may have.
     pub replicas_ceiling: u16,
+    /// MB that deployments may ask for together; what is found of this host unless given.
+    pub memory_mb_max: Option<u64>,
+    /// Counts, beside the replicas, their template and spares in what a deployment asks for.
+    pub counts_template_and_spares: bool,
     /// Milliseconds from start to ready.
     pub start_timeout_ms: u64,
     /// Bytes of one uploaded file.
@@ -98,6 +102,8 @@ impl ControlConfig {
             administrator: "admin".into(),
             request_timeout_ms_default: limits::REQUEST_TIMEOUT_MS_DEFAULT,
             replicas_ceiling: limits::REPLICAS_CEILING_DEFAULT,
+            memory_mb_max: None,
+            counts_template_and_spares: false,
             start_timeout_ms: limits::START_TIMEOUT_MS_DEFAULT,
             upload_bytes_max: 1 << 30,
             archive_bytes_max: 8 << 30,

@@ -88,6 +88,7 @@ impl ControlApi {
         let workspace = store.setting_or("workspace", &names::uuid()).await.map_err(failed)?;
         launcher.adopt().await;
         let publisher = Arc::new(Publisher::new(Duration::from_millis(config.gateway_wait_ms)));
+        let host = Host::measure(config.memory_mb_max);
         let parts = Parts {
             config,
             dir,
@@ -95,7 +96,7 @@ impl ControlApi {
             custody,
             passwords: Passwords::default(),
             runtimes,
-            host: Host::measure(),
+            host,
             workspace,
             launcher,
             publisher,

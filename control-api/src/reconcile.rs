@@ -3,6 +3,7 @@
 //! It may be killed between any two steps.
 
 pub(crate) mod decide;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -108,9 +109,11 @@ impl Reconciler {
                 .collect(),
             deployments: Vec::with_capacity(live.len()),
             units: units.keys().filter_map(UnitName::deployment_number).collect(),
+            memory_mb: self.app.host.memory_mb(),
         };
         let mut rows = HashMap::new();
         for (deployment, build_status) in live {
+            let memory_mb = self.reserved_mb(&deployment);
             world.deployments.push(DeploymentView {
                 id: deployment.id.clone(),
                 number: deployment.number,
@@ -120,10 +123,24 @@ impl Reconciler {
                 build: BuildStatus::parse(&build_status).unwrap_or(BuildStatus::Failed),
                 unit: self.view(&deployment, &units),
                 reach: self.app.publisher.reach(&deployment.model_id, &deployment.id),
+                memory_mb,
+                lacks: self.app.host.lacks(deployment.amounts, memory_mb),
+                waits: deployment.reason.clone(),
             });
             rows.insert(deployment.id.clone(), deployment);
         }
         Ok((world, rows))
+    }
+
+    /// MB that are set aside for a deployment. Forked replicas share what their template has imported, which is most of
+    /// what they use: template and spares are counted where the administrator wants the worst case.
+    fn reserved_mb(&self, deployment: &Deployment) -> i64 {
+        let amounts = deployment.amounts;
+        if self.app.config.counts_template_and_spares {
+            deployment.policy.memory_total_mb(amounts)
+        } else {
+            amounts.memory_mb.saturating_mul(amounts.replicas)
+        }
     }
 
     fn view(&self, deployment: &Deployment, units: &BTreeMap<UnitName, Report>) -> UnitView {
@@ -162,6 +179,10 @@ impl Reconciler {
                 }
                 tracing::info!(%deployment, from = from.as_str(), to = to.as_str(), reason, "deployment");
                 store.move_deployment(deployment, *from, *to, reason).await
+            }
+            Step::Wait { deployment, reason } => {
+                tracing::info!(%deployment, reason, "deployment");
+                store.note_waiting(deployment, reason).await
             }
             Step::Launch { deployment } => {
                 let row = rows.get(deployment).expect("steps are about deployments that were seen");
@@ -235,9 +256,6 @@ impl Reconciler {
         let model = store.model(&row.model_id).await?.ok_or_else(gone)?;
         let project = store.project(&model.project_id).await?.ok_or_else(gone)?;
         let build_dir = self.app.dir.build(build.id.as_str());
-        if let Some(reason) = self.app.host.lacks(row.amounts) {
-            return Err(Fault::NotFound(format!("unschedulable: {reason}")));
-        }
         let (dir, hash) = (build_dir.clone(), build.build_hash.clone());
         if let Err(reason) = blocking(move || manifest::check(&dir, &hash)).await? {
             return Err(Fault::NotFound(format!(

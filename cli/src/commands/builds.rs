@@ -18,11 +18,11 @@ pub(crate) fn builds(global: &Global, name: &str) -> Result<(), Failure> {
         println!("No builds yet. `millgate deploy FILE:FUNCTION` makes one.");
         return Ok(());
     }
-    let deployed = found.newest_deployment(&client)?.map(|(deployment, _)| deployment);
+    let (latest, serving) = found.latest_and_serving(&client)?;
     let rows: Vec<Vec<String>> = builds
         .iter()
         .map(|build| {
-            let deployment = deployed.as_ref().filter(|d| d["build_id"] == build["id"]);
+            let deployment = [&serving, &latest].into_iter().find(|d| d["build_id"] == build["id"]);
             vec![
                 build["build_number"].to_string(),
                 text(&build["status"]).to_owned(),

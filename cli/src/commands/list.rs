@@ -1,6 +1,6 @@
 //! `millgate list`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lookup::text;
 use crate::{args::Global, client::Client, failure::Failure, terminal};
@@ -20,11 +20,10 @@ pub(crate) fn list(global: &Global) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = models
         .iter()
         .map(|model| {
-            let deployment = &model["latest_deployment"];
-            let (status, replicas) = match deployment["status"].as_str() {
-                Some(status) => (status.to_owned(), deployment["replicas"].to_string()),
-                None => ("-".to_owned(), "-".to_owned()),
-            };
+            let (latest, serving) = (&model["latest_deployment"], &model["serving_deployment"]);
+            let replicas = if serving.is_null() { &latest["replicas"] } else { &serving["replicas"] };
+            let replicas = replicas.as_u64().map_or_else(|| "-".to_owned(), |n| n.to_string());
+            let status = status(latest, serving);
             let project = text(&model["project"]["name"]).to_owned();
             vec![
                 text(&model["name"]).to_owned(),
@@ -37,4 +36,32 @@ pub(crate) fn list(global: &Global) -> Result<(), Failure> {
         .collect();
     println!("{}", terminal::table(&["NAME", "PROJECT", "STATUS", "REPLICAS", "UPDATED"], &rows));
     Ok(())
+}
+
+/// What serves, and what has become of a newer one that does not.
+fn status(latest: &Value, serving: &Value) -> String {
+    match (latest["status"].as_str(), serving["status"].as_str()) {
+        (None, _) => "-".to_owned(),
+        (Some(status), None) => status.to_owned(),
+        (Some(_), Some(status)) if latest["id"] == serving["id"] => status.to_owned(),
+        (Some(newer), Some(status)) => {
+            format!("{status} ({} is {newer})", latest["deployment_number"])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_serves_is_told_beside_what_does_not_yet_or_any_more() {
+        let deployment = |n: u64, status: &str| json!({"id": n, "deployment_number": n, "status": status});
+        let nothing = Value::Null;
+        assert_eq!(status(&nothing, &nothing), "-");
+        assert_eq!(status(&deployment(1, "failed"), &nothing), "failed");
+        assert_eq!(status(&deployment(1, "deployed"), &deployment(1, "deployed")), "deployed");
+        assert_eq!(status(&deployment(2, "pending"), &deployment(1, "deployed")), "deployed (2 is pending)");
+        assert_eq!(status(&deployment(2, "failed"), &deployment(1, "deployed")), "deployed (2 is failed)");
+    }
 }

@@ -44,27 +44,16 @@ impl Found {
         client.list(&format!("{}/deployments", self.path), "model_deployments", None)
     }
 
-    /// The deployment that was asked for or begun anew last, with its path.
-    pub(crate) fn newest_deployment(&self, client: &Client) -> Result<Option<(Value, String)>, Failure> {
+    /// The deployment that was asked for or begun anew last, and the one its calls go to; `null` where there is none.
+    pub(crate) fn latest_and_serving(&self, client: &Client) -> Result<(Value, Value), Failure> {
         let mut model = client.get(&format!("{}?include_latest=true", self.path))?;
-        let deployment = model["latest_deployment"].take();
-        if deployment.is_null() {
-            return Ok(None);
-        }
-        let path = self.path_of(&deployment);
-        Ok(Some((deployment, path)))
+        Ok((model["latest_deployment"].take(), model["serving_deployment"].take()))
     }
 
-    /// The deployment that serves; where none does, the newest, which may have failed or been stopped.
+    /// The deployment that serves; where none does, the newest, which may have failed or been stopped. With its path.
     pub(crate) fn serving(&self, client: &Client) -> Result<(Value, String), Failure> {
-        let serving = self.deployments(client)?.into_iter().rfind(|d| text(&d["status"]) == "deployed");
-        match serving {
-            Some(deployment) => {
-                let path = self.path_of(&deployment);
-                Ok((deployment, path))
-            }
-            None => self.deployment(client),
-        }
+        let (latest, serving) = self.latest_and_serving(client)?;
+        self.with_path(if serving.is_null() { latest } else { serving })
     }
 
     /// The path of a deployment of this model.
@@ -75,10 +64,17 @@ impl Found {
 
     /// The newest deployment, or a failure that says there is none.
     pub(crate) fn deployment(&self, client: &Client) -> Result<(Value, String), Failure> {
-        self.newest_deployment(client)?.ok_or_else(|| {
-            Failure::new(format!("model `{}` has never been deployed", self.name()))
-                .hint("deploy it with `millgate deploy FILE:FUNCTION`")
-        })
+        let (latest, _) = self.latest_and_serving(client)?;
+        self.with_path(latest)
+    }
+
+    fn with_path(&self, deployment: Value) -> Result<(Value, String), Failure> {
+        if deployment.is_null() {
+            return Err(Failure::new(format!("model `{}` has never been deployed", self.name()))
+                .hint("deploy it with `millgate deploy FILE:FUNCTION`"));
+        }
+        let path = self.path_of(&deployment);
+        Ok((deployment, path))
     }
 }
 

@@ -40,8 +40,14 @@ pub(super) fn roll_out(client: &Client, found: &Found, plan: &Plan) -> Result<Va
 
 /// Waits until a deployment serves; fails when it will not.
 pub(super) fn wait_for(client: &Client, path: &str, steps: &mut Steps) -> Result<Value, Failure> {
+    let mut said = String::new();
     loop {
         let deployment = client.get(path)?;
+        let reason = text(&deployment["status_reason"]);
+        if text(&deployment["status"]) == "pending" && !reason.is_empty() && reason != said {
+            steps.line("pending", reason);
+            reason.clone_into(&mut said);
+        }
         match text(&deployment["status"]) {
             "deployed" => {
                 let replicas = &deployment["replicas"];

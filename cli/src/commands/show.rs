@@ -10,17 +10,19 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
     let client = Client::open(global)?;
     let found = lookup::model(&client, name)?;
     let build = found.builds(&client)?.pop().unwrap_or(Value::Null);
-    let deployment = found.newest_deployment(&client)?;
-    let processes = match &deployment {
-        Some((_, path)) => client.get(&format!("{path}/replicas"))?,
-        None => Value::Null,
+    let (latest, serving) = found.latest_and_serving(&client)?;
+    // What serves is what is looked at; what is tried beside it is said in a line of its own.
+    let deployment = if serving.is_null() { latest.clone() } else { serving.clone() };
+    let processes = match deployment.is_null() {
+        false => client.get(&format!("{}/replicas", found.path_of(&deployment)))?,
+        true => Value::Null,
     };
     let replicas = processes["replicas"].as_array().cloned().unwrap_or_default();
-    let deployment = deployment.map_or(Value::Null, |(d, _)| d);
     if global.json {
         let mut model = found.model;
         model["latest_build"] = build;
-        model["latest_deployment"] = deployment;
+        model["latest_deployment"] = latest;
+        model["serving_deployment"] = serving;
         model["replicas"] = json!(replicas);
         model["start_mode"] = processes["start_mode"].clone();
         model["start_mode_reason"] = processes["start_mode_reason"].clone();
@@ -41,13 +43,11 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
             text(&build["function_name"])
         );
     }
-    if !deployment.is_null() {
-        println!(
-            "  deployment   {}: {} {}",
-            deployment["deployment_number"],
-            text(&deployment["status"]),
-            text(&deployment["failure_reason"])
-        );
+    if !serving.is_null() && serving["id"] != latest["id"] {
+        println!("  serves       {}", told(&serving));
+    }
+    if !latest.is_null() {
+        println!("  deployment   {}", told(&latest));
     }
     if let Some(policy) = deployment["serving_policy"].as_object() {
         println!("  served       {}", in_words(policy));
@@ -89,6 +89,15 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
         println!("\n{}", terminal::table(&headings, &rows));
     }
     Ok(())
+}
+
+/// `7: pending, waits for memory …`.
+fn told(deployment: &Value) -> String {
+    let (number, status) = (&deployment["deployment_number"], text(&deployment["status"]));
+    match text(&deployment["status_reason"]) {
+        "" => format!("{number}: {status}"),
+        reason => format!("{number}: {status}, {reason}"),
+    }
 }
 
 /// Each part of isolation that was asserted, by name.

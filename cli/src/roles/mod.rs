@@ -232,6 +232,8 @@ fn control_config(
         request_timeout_ms_default: settings.request_timeout_ms,
         start_timeout_ms: settings.start_timeout_ms,
         replicas_ceiling: settings.replicas_ceiling,
+        memory_mb_max: settings.memory_mb_max,
+        counts_template_and_spares: settings.counts_template_and_spares,
         require_isolation: settings.require_isolation,
         call_events: settings.observation.calls_folder(&settings.data_dir).map(CallsFolder::share),
         metrics_retention_days: settings.metrics.retention_days,

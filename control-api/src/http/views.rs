@@ -18,7 +18,7 @@ use crate::{
     moment::rfc3339,
     names::crn,
     rights::Right,
-    rows::{Amounts, Build, Deployment, Key, Level, Model, Project, User},
+    rows::{Amounts, Build, Deployment, DeploymentStatus, Key, Level, Model, Project, User},
 };
 
 /// Users by name, for the objects of one answer.
@@ -169,6 +169,7 @@ pub(crate) fn build(app: &App, build: &Build, people: &People) -> Value {
 /// A deployment.
 pub(crate) fn deployment(app: &App, deployment: &Deployment, model: &Model, people: &People) -> Value {
     let Amounts { cpu_millicores, memory_mb, nvidia_gpus, replicas } = deployment.amounts;
+    let failure = if deployment.status == DeploymentStatus::Failed { deployment.reason.as_str() } else { "" };
     json!({
         "project_id": model.project_id,
         "model_id": deployment.model_id,
@@ -188,7 +189,8 @@ pub(crate) fn deployment(app: &App, deployment: &Deployment, model: &Model, peop
         "replicas": replicas,
         "serving_policy": policies::shown(&deployment.policy),
         "deployment_number": deployment.number,
-        "failure_reason": deployment.reason,
+        "status_reason": deployment.reason,
+        "failure_reason": failure,
     })
 }
 

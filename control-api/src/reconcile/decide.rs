@@ -4,18 +4,23 @@
 //! Invariants: calls go to a deployment only after all its slots have been ready; a deployment's processes are stopped
 //! only when no gateway sends calls to it; what fails leaves the one that serves.
 
+use std::collections::{HashMap, HashSet};
+
 use millgate_contract::ids::{DeploymentId, ModelId};
 
+use super::room::Room;
 use crate::rows::{BuildStatus, DeploymentStatus};
 
 /// All that counts, at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
     pub(crate) models: Vec<ModelView>,
-    /// Those that are not over.
+    /// Those that are not over, the oldest first.
     pub(crate) deployments: Vec<DeploymentView>,
     /// Numbers of the deployments' units there are.
     pub(crate) units: Vec<i64>,
+    /// MB that deployments may ask for together; 0 is without a bound.
+    pub(crate) memory_mb: i64,
 }
 
 /// A model.
@@ -38,6 +43,12 @@ pub(crate) struct DeploymentView {
     pub(crate) build: BuildStatus,
     pub(crate) unit: UnitView,
     pub(crate) reach: Reach,
+    /// MB that it asks for.
+    pub(crate) memory_mb: i64,
+    /// What it asks for and no host has.
+    pub(crate) lacks: Option<String>,
+    /// Why it waits, as was last said of it.
+    pub(crate) waits: String,
 }
 
 /// A deployment's processes.
@@ -71,6 +82,8 @@ pub(crate) enum Reach {
 pub(crate) enum Step {
     /// Move a deployment's status on.
     Move { deployment: DeploymentId, from: DeploymentStatus, to: DeploymentStatus, reason: String },
+    /// Say why it stays where it is.
+    Wait { deployment: DeploymentId, reason: String },
     /// Start its processes.
     Launch { deployment: DeploymentId },
     /// Send the model's calls there; every older deployment of the model is then wished to stop.
@@ -86,27 +99,31 @@ pub(crate) enum Step {
 /// What to do next.
 pub(crate) fn decide(world: &World) -> Vec<Step> {
     let mut steps = Vec::new();
-    for model in &world.models {
-        let mut is_used = false;
-        for deployment in world.deployments.iter().filter(|d| d.model == model.id) {
-            is_used = true;
-            steps.extend(advance(model, deployment));
-        }
-        if model.is_deleting && !is_used {
-            steps.push(Step::Purge { model: model.id.clone() });
+    let models: HashMap<&ModelId, &ModelView> = world.models.iter().map(|model| (&model.id, model)).collect();
+    let mut used = HashSet::new();
+    let mut room = Room::of(world);
+    for deployment in &world.deployments {
+        if let Some(model) = models.get(&deployment.model) {
+            used.insert(&model.id);
+            steps.extend(advance(model, deployment, &mut room));
         }
     }
-    let known = |number: &i64| world.deployments.iter().any(|d| d.number == *number);
-    steps.extend(
-        world.units.iter().filter(|number| !known(number)).map(|number| Step::Stop { number: *number }),
-    );
+    let unused = world.models.iter().filter(|model| model.is_deleting && !used.contains(&model.id));
+    steps.extend(unused.map(|model| Step::Purge { model: model.id.clone() }));
+    let known: HashSet<i64> = world.deployments.iter().map(|d| d.number).collect();
+    let unknown = world.units.iter().filter(|number| !known.contains(number));
+    steps.extend(unknown.map(|number| Step::Stop { number: *number }));
     steps
 }
 
-fn advance(model: &ModelView, d: &DeploymentView) -> Option<Step> {
+fn advance(model: &ModelView, d: &DeploymentView, room: &mut Room<'_>) -> Option<Step> {
     let is_wanted = !d.is_stop_requested && !model.is_deleting;
     match d.status {
-        DeploymentStatus::Pending => pending(d, is_wanted),
+        DeploymentStatus::Pending if is_wanted => pending(model, d, room),
+        DeploymentStatus::Pending => Some(match d.unit {
+            UnitView::Absent => step(d, DeploymentStatus::Stopped, String::new()),
+            _ => Step::Stop { number: d.number },
+        }),
         DeploymentStatus::Deploying if is_wanted => deploying(model, d),
         DeploymentStatus::Deployed if is_wanted => deployed(model, d),
         DeploymentStatus::Deploying | DeploymentStatus::Deployed => {
@@ -120,18 +137,23 @@ fn advance(model: &ModelView, d: &DeploymentView) -> Option<Step> {
     }
 }
 
-fn pending(d: &DeploymentView, is_wanted: bool) -> Option<Step> {
+fn pending(model: &ModelView, d: &DeploymentView, room: &mut Room<'_>) -> Option<Step> {
     if d.unit != UnitView::Absent {
         // Of a life before this one (`:restart` of a stopped deployment): it goes first.
         return Some(Step::Stop { number: d.number });
     }
-    match d.build {
-        _ if !is_wanted => Some(step(d, DeploymentStatus::Stopped, String::new())),
-        BuildStatus::Built => Some(step(d, DeploymentStatus::Deploying, String::new())),
-        BuildStatus::Failed => {
+    match (d.build, &d.lacks) {
+        (BuildStatus::Built, Some(lacks)) => {
+            Some(step(d, DeploymentStatus::Failed, format!("unschedulable: {lacks}")))
+        }
+        (BuildStatus::Built, None) => match room.take(model, d) {
+            Ok(()) => Some(step(d, DeploymentStatus::Deploying, String::new())),
+            Err(reason) => (d.waits != reason).then(|| Step::Wait { deployment: d.id.clone(), reason }),
+        },
+        (BuildStatus::Failed, _) => {
             Some(step(d, DeploymentStatus::Failed, "its build failed; see the build's log".into()))
         }
-        BuildStatus::Pending | BuildStatus::Queued | BuildStatus::Building => None,
+        (BuildStatus::Pending | BuildStatus::Queued | BuildStatus::Building, _) => None,
     }
 }
 

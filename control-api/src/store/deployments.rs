@@ -115,6 +115,21 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Notes why a deployment waits, if it still does.
+    pub(crate) async fn note_waiting(&self, id: &DeploymentId, reason: &str) -> Outcome<bool> {
+        let mut tx = self.begin().await?;
+        let done = sqlx::query(
+            "UPDATE deployments SET reason = $1, updated_us = $2 WHERE id = $3 AND status = 'pending'",
+        )
+        .bind(reason)
+        .bind(now_us())
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Wishes the end of a deployment; nothing when it is over.
     pub(crate) async fn request_stop(&self, id: &DeploymentId) -> Outcome<()> {
         let mut tx = self.begin().await?;

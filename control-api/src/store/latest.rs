@@ -1,4 +1,4 @@
-//! Objects by number, and the latest build and deployment of many models in one query.
+//! Objects by number; the latest build and deployment of many models, and the one that serves, in one query each.
 
 use millgate_contract::ids::{ModelId, ProjectId};
 use sqlx::{AssertSqlSafe, Row, any::AnyRow};
@@ -57,6 +57,13 @@ impl Store {
              WHERE build_id IN (SELECT id FROM builds WHERE is_deleting = 0) AND model_id IN (",
             ") GROUP BY model_id) latest ON latest.model_id = d.model_id AND latest.sequence = d.sequence",
         );
+        self.of_models(SQL, models, super::deployments::read).await
+    }
+
+    /// The deployment of each model that its calls go to.
+    pub(crate) async fn routed_deployments(&self, models: &[ModelId]) -> Outcome<Vec<Deployment>> {
+        const SQL: (&str, &str) =
+            ("SELECT d.* FROM deployments d JOIN models m ON m.routed = d.id WHERE m.id IN (", ")");
         self.of_models(SQL, models, super::deployments::read).await
     }
 

@@ -40,6 +40,7 @@ struct Deployment {
     is_stop_requested: bool,
     build: BuildStatus,
     unit: UnitView,
+    waits: String,
 }
 
 /// One model; deployments by number.
@@ -53,6 +54,9 @@ struct Sim {
     /// A deployment that served and was neither wished away nor broken since.
     serving: Option<usize>,
 }
+
+/// Of the deployments that hold memory at once, the most that there is room for: one that serves and one that begins.
+const ROOM: i64 = 2;
 
 fn id(n: usize) -> DeploymentId {
     DeploymentId::new(format!("d{n}"))
@@ -93,6 +97,9 @@ impl Sim {
                         build: d.build,
                         unit: d.unit.clone(),
                         reach: reach(n),
+                        memory_mb: 1,
+                        lacks: None,
+                        waits: d.waits.clone(),
                     }
                 })
                 .collect(),
@@ -100,6 +107,7 @@ impl Sim {
                 .filter(|n| self.deployments[*n].unit != UnitView::Absent)
                 .map(number)
                 .collect(),
+            memory_mb: ROOM,
         }
     }
 
@@ -113,6 +121,9 @@ impl Sim {
                         self.serving = Some(n);
                     }
                 }
+            }
+            Step::Wait { deployment, reason } => {
+                self.deployments[index(deployment)].waits.clone_from(reason);
             }
             Step::Launch { deployment } => {
                 let unit = &mut self.deployments[index(deployment)].unit;
@@ -154,6 +165,7 @@ impl Sim {
                 is_stop_requested: false,
                 build: BuildStatus::Queued,
                 unit: UnitView::Absent,
+                waits: String::new(),
             }),
             Event::BuildEnds { nth, is_good } => {
                 if let Some(n) = pick(*nth, count)
@@ -209,9 +221,13 @@ impl Sim {
             // Calls go to what served, or to something newer that has been ready since.
             assert!(self.routed.is_some_and(|r| r >= n), "a gap: {n} served, calls go to {:?}", self.routed);
         }
-        let serving = self.deployments.iter().filter(|d| {
-            d.status == DeploymentStatus::Deployed && !d.is_stop_requested && d.unit == UnitView::Ready
-        });
+        use DeploymentStatus::{Deployed, Deploying, Stopping};
+        let holding = self.deployments.iter().filter(|d| matches!(d.status, Deploying | Deployed | Stopping));
+        assert!(number(holding.count()) <= ROOM, "more memory is given out than there is: {self:?}");
+        let serving = self
+            .deployments
+            .iter()
+            .filter(|d| d.status == Deployed && !d.is_stop_requested && d.unit == UnitView::Ready);
         assert!(serving.count() <= 1, "two deployments serve, and neither is on its way out");
     }
 

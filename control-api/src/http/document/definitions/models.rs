@@ -56,6 +56,11 @@ pub(super) const DEFINITIONS: &[Definition] = &[
                 Of("ModelDeployment"),
                 "with `include_latest`: the newest, or null",
             ),
+            optional(
+                "serving_deployment",
+                Of("ModelDeployment"),
+                "with `include_latest`: where its calls go, or null",
+            ),
         ],
     },
     Definition {
@@ -188,7 +193,8 @@ pub(super) const DEFINITIONS: &[Definition] = &[
             field("serving_policy", Of("ServingPolicy"), "how its replicas are kept"),
             field("memory_total", Number, "GB of all replicas"),
             field("deployment_number", Integer, "across this server"),
-            field("failure_reason", Text, ""),
+            field("status_reason", Text, "why it waits as `pending`, or failed"),
+            field("failure_reason", Text, "why it failed"),
         ],
     },
     Definition {
