@@ -25,5 +25,8 @@ pub(crate) const REQUEST_TIMEOUT_SECONDS: &str = "MODEL_REQUEST_TIMEOUT_SECONDS"
 pub(crate) const HANDOVER: &str = "MILLGATE_HANDOVER";
 /// Set by a service manager that wants to know when a server is ready (`sd_notify(3)`).
 pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+/// Has a server kill itself at a step of its own, for tests: `routed:1`, `any:7`. Builds with debug assertions alone know it.
+#[cfg(debug_assertions)]
+pub(crate) const DIE_AT: &str = "MILLGATE_DIE_AT";
 /// Set to anything: no colours (<https://no-color.org>).
 pub(crate) const NO_COLOR: &str = "NO_COLOR";

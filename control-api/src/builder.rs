@@ -21,6 +21,7 @@ use crate::{
     builder::log::{BuildLog, Step},
     fault::{Fault, Outcome},
     launch::{UnitName, spec, spec::Ingredients},
+    milestone::{Milestone, reached},
     rows::{Build, BuildStatus, Model, Project},
     runtimes::{Choice, Runtime},
 };
@@ -115,6 +116,7 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
     {
         return Ok(true);
     }
+    reached(Milestone::Building);
     let _mark = Underway::begin(app, &build.id);
     let id = build.id.clone();
     match make(app, build).await {
@@ -134,6 +136,7 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
         }
         Err((_, BuildFailure::Fault(fault))) => return Err(fault),
     }
+    reached(Milestone::BuildOver);
     app.changed();
     Ok(true)
 }
@@ -191,9 +194,12 @@ async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     let source_hash = take_snapshot(&job).await?;
     job.app.store.seal_build(&job.build.id, &source_hash, "").await?;
     job.build.source_hash.clone_from(&source_hash);
+    reached(Milestone::Snapshot);
     environment::make(&job).await?;
+    reached(Milestone::Environment);
     let answer = trial::run(&job).await;
     stop_trial(&job.app, &job.build).await;
+    reached(Milestone::Trial);
     if let Some(response) = answer? {
         job.app.store.set_example_response(&job.build.id, &response).await?;
     }
@@ -203,6 +209,7 @@ async fn steps(mut job: Job) -> Result<(), BuildFailure> {
         .await?
         .map_err(|e| failed(Step::Seal, format!("the build cannot be sealed: {e}")))?;
     job.app.store.seal_build(&job.build.id, &source_hash, &build_hash).await?;
+    reached(Milestone::Sealed);
     job.log.line(Step::Seal, &format!("build hash {}", &build_hash[..10]));
     Ok(())
 }

@@ -107,6 +107,7 @@ impl ControlApi {
             project_locks: std::sync::Mutex::default(),
         };
         let app = App::new(parts);
+        app.store.record_cut_off().await.map_err(failed)?;
         first_administrator(&app).await.map_err(failed)?;
         Ok(Self { app })
     }

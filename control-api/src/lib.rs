@@ -8,6 +8,7 @@
 //! | `call_events` | events of calls, from where gateways keep them |
 //! | `reconcile` | makes what is wished true, one repeatable step after another |
 //! | `launch` | supervisors as processes of this host, behind a trait |
+//! | `milestone` | names of the steps, at each of which a process under test can be killed |
 //! | `publish` | route snapshots for gateways, and the metrics they ship |
 //! | `metrics` | tracked metrics into the store, and the end of old ones |
 //! | `template` | the files a new project may begin with |
@@ -28,6 +29,7 @@ mod keys;
 mod launch;
 mod lines;
 mod metrics;
+mod milestone;
 mod moment;
 mod names;
 mod operations;
@@ -48,3 +50,5 @@ pub use config::{ControlConfig, TokenReader};
 pub use control::{AtShutdown, ControlApi, RunError};
 pub use data_dir::OpenError;
 pub use http::address::CallerAddress;
+#[cfg(debug_assertions)]
+pub use milestone::{NoSuchMilestone, die_at};

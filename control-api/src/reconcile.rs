@@ -21,6 +21,7 @@ use crate::{
     builder::{blocking, manifest},
     fault::{Fault, Outcome},
     launch::{Report, UnitName, spec},
+    milestone::{Milestone, reached},
     moment::now_us,
     reconcile::decide::{DeploymentView, ModelView, Step, UnitView, World, decide},
     rows::{BuildStatus, Deployment, DeploymentStatus},
@@ -178,7 +179,14 @@ impl Reconciler {
                     self.attempts.lock().unwrap_or_else(PoisonError::into_inner).failed.remove(deployment);
                 }
                 tracing::info!(%deployment, from = from.as_str(), to = to.as_str(), reason, "deployment");
-                store.move_deployment(deployment, *from, *to, reason).await
+                let is_moved = store.move_deployment(deployment, *from, *to, reason).await?;
+                reached(match to {
+                    DeploymentStatus::Pending | DeploymentStatus::Deploying => Milestone::Deploying,
+                    DeploymentStatus::Deployed => Milestone::Deployed,
+                    DeploymentStatus::Stopping => Milestone::Stopping,
+                    DeploymentStatus::Stopped | DeploymentStatus::Failed => Milestone::Over,
+                });
+                Ok(is_moved)
             }
             Step::Wait { deployment, reason } => {
                 tracing::info!(%deployment, reason, "deployment");
@@ -192,29 +200,36 @@ impl Reconciler {
             Step::Route { model, from, to } => {
                 let sequence = rows.get(to).expect("steps are about deployments that were seen").sequence;
                 let is_done = store.route_model_to(model, from, to, sequence).await?;
+                reached(Milestone::RoutedInStore);
                 self.app.publisher.refresh(&self.app).await?;
+                reached(Milestone::Routed);
                 Ok(is_done)
             }
             Step::Unroute { model, from } => {
                 let is_done = store.route_model(model, from.as_str(), "").await?;
+                reached(Milestone::UnroutedInStore);
                 self.app.publisher.refresh(&self.app).await?;
                 Ok(is_done)
             }
             Step::Stop { number } => {
                 self.app.launcher.stop(&UnitName::deployment(*number), self.app.config.stop_grace_ms);
+                reached(Milestone::StopTold);
                 Ok(false)
             }
             Step::Purge { model } => {
                 for number in store.deployment_numbers(model).await? {
                     self.app.launcher.clear(&UnitName::deployment(number));
                 }
+                reached(Milestone::LogsRemoved);
                 for build in store.builds_to_purge(Some(model)).await? {
                     if self.app.is_building(&build) {
                         return Ok(false);
                     }
                     remove_tree(self.app.dir.build(build.as_str())).await?;
                 }
+                reached(Milestone::BuildsRemoved);
                 store.purge_model(model).await?;
+                reached(Milestone::Purged);
                 Ok(true)
             }
         }
@@ -233,10 +248,12 @@ impl Reconciler {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).underway.insert(row.id.clone());
         let (launcher, attempts, id) = (self.app.launcher.clone(), self.attempts.clone(), row.id.clone());
         let unit = UnitName::deployment(row.number);
+        reached(Milestone::LaunchBegun);
         self.launches.spawn(async move {
             let result = launcher.launch(unit, spec).await;
             match result {
                 Ok(()) => {
+                    reached(Milestone::Launched);
                     attempts.lock().unwrap_or_else(PoisonError::into_inner).failed.remove(&id);
                 }
                 Err(error) => {

@@ -25,7 +25,7 @@ use sqlx::{
     any::{AnyPoolOptions, AnyRow},
 };
 
-pub(crate) use audit::{Deed, Recorded};
+pub(crate) use audit::{Deed, Recorded, Underway};
 pub(crate) use builds::NewBuild;
 pub(crate) use deployments::NewDeployment;
 pub(crate) use list::{Filter, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paging, decode_token, encode_token};

@@ -13,9 +13,10 @@ pub(crate) fn show(global: &Global, name: &str) -> Result<(), Failure> {
     let (latest, serving) = found.latest_and_serving(&client)?;
     // What serves is what is looked at; what is tried beside it is said in a line of its own.
     let deployment = if serving.is_null() { latest.clone() } else { serving.clone() };
-    let processes = match deployment.is_null() {
-        false => client.get(&format!("{}/replicas", found.path_of(&deployment)))?,
-        true => Value::Null,
+    let processes = if deployment.is_null() {
+        Value::Null
+    } else {
+        client.get(&format!("{}/replicas", found.path_of(&deployment)))?
     };
     let replicas = processes["replicas"].as_array().cloned().unwrap_or_default();
     if global.json {

@@ -210,6 +210,10 @@ fn control_runtime() -> Result<Runtime, Failure> {
 }
 
 async fn open_control(config: ControlConfig) -> Result<ControlApi, Failure> {
+    #[cfg(debug_assertions)]
+    if let Ok(text) = std::env::var(crate::env_vars::DIE_AT) {
+        millgate_control_api::die_at(&text).map_err(|error| Failure::usage(error.to_string()))?;
+    }
     ControlApi::open(config).await.map_err(|error: OpenError| Failure::new(error.to_string()))
 }
 

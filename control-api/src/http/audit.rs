@@ -20,8 +20,9 @@ use super::{
 use crate::{
     app::App,
     fault::{Fault, Outcome},
+    milestone::{Milestone, reached},
     moment::{parse_s, rfc3339},
-    store::{Deed, Recorded},
+    store::{Deed, Recorded, Underway},
 };
 
 /// Bytes of a request or an answer that are recorded.
@@ -36,6 +37,8 @@ pub(super) struct Doing {
     deed: Deed,
     request: Value,
     keeps_answer: bool,
+    /// None of what was refused before it began.
+    underway: Option<Underway>,
 }
 
 impl Doing {
@@ -60,7 +63,10 @@ impl Doing {
             ..Deed::default()
         };
         let keeps_answer = !matches!(operation.answers, Answers::File(_) | Answers::Events);
-        Ok((Some(Self { deed, request: shown, keeps_answer }), Request::from_parts(parts, body)))
+        Ok((
+            Some(Self { deed, request: shown, keeps_answer, underway: None }),
+            Request::from_parts(parts, body),
+        ))
     }
 
     /// Whose request it is, if somebody came in by a key; else who says to be somebody.
@@ -68,6 +74,14 @@ impl Doing {
         let said = || self.request["username"].as_str().map(|name| name.chars().take(128).collect());
         self.deed.username = username.map(str::to_owned).or_else(said).unwrap_or_default();
         project_id.unwrap_or_default().clone_into(&mut self.deed.project_id);
+    }
+
+    /// Writes down that it is about to be done, so that the end of this process in the midst of it is seen.
+    pub(super) async fn admit(&mut self, app: &App) -> Outcome<()> {
+        self.deed.details = json!({ "request": self.request }).to_string();
+        self.underway = Some(app.store.begin_deed(&self.deed).await?);
+        reached(Milestone::Admitted);
+        Ok(())
     }
 
     /// Records it with its answer, which is given back.
@@ -93,7 +107,9 @@ impl Doing {
         }
         let answer = if parts.status.is_success() { answer } else { Value::Null };
         self.deed.details = json!({ "request": self.request, "answer": answer }).to_string();
-        app.store.record(&self.deed).await?;
+        reached(Milestone::Done);
+        app.store.record(&self.deed, self.underway).await?;
+        reached(Milestone::Recorded);
         Ok(Response::from_parts(parts, body))
     }
 }

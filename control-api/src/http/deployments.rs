@@ -17,6 +17,7 @@ use crate::{
     app::App,
     fault::{Fault, Outcome},
     launch::UnitName,
+    milestone::{Milestone, reached},
     rows::{Amounts, Build, BuildStatus, Defaults, Deployment, DeploymentStatus, Level, Model},
     store::NewDeployment,
 };
@@ -140,6 +141,7 @@ async fn begin_anew(app: &App, deployment: &Deployment) -> Outcome<()> {
         DeploymentStatus::Deployed if !deployment.is_stop_requested => {
             // Not there is on its way up, which is a restart as well.
             app.launcher.restart(&UnitName::deployment(deployment.number));
+            reached(Milestone::RestartTold);
             Ok(())
         }
         DeploymentStatus::Pending | DeploymentStatus::Deploying => Ok(()),

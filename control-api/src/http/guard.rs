@@ -57,6 +57,9 @@ async fn attend(app: &App, operation: &Operation, mut request: Request, next: Ne
     }
     let response = match admitted {
         Ok(()) => {
+            if let Some(doing) = &mut doing {
+                doing.admit(app).await?;
+            }
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }

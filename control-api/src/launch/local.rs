@@ -39,6 +39,7 @@ use super::{LaunchError, Launcher, Report, UnitName, Work};
 use crate::{
     data_dir::write_private,
     lines::{Lines, Overlong},
+    milestone::{Milestone, reached},
 };
 
 /// A supervisor answers a hello at once; one that does not hangs.
@@ -103,6 +104,7 @@ impl LocalLauncher {
         };
         let stderr =
             prepare().map_err(|e| LaunchError(format!("cannot prepare `{}`: {e}", dir.display())))?;
+        reached(Milestone::SpecWritten);
         // Nothing is inherited: the spec holds the environment of user code, and a secret of the server's own
         // environment has no business in a process that lives longer than the server.
         let mut child = tokio::process::Command::new(&self.0.program)
@@ -117,6 +119,7 @@ impl LocalLauncher {
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| LaunchError(format!("cannot run `{}`: {e}", self.0.program.display())))?;
+        reached(Milestone::SupervisorSpawned);
         let status = tokio::time::timeout(START_WAIT, child.wait())
             .await
             .map_err(|_| {
@@ -315,6 +318,7 @@ impl Launcher for LocalLauncher {
                 return Ok(());
             }
             self.start(&unit, &spec).await?;
+            reached(Milestone::SupervisorStarted);
             let channel = self
                 .connect(&unit)
                 .await

@@ -1,4 +1,6 @@
-//! The record of who did what. Append-only: this module has an insert and reads, and no other names its table.
+//! The record of who did what. Append-only: this module has an insert and reads, and no other names its table. A deed is
+//! written down before it is done, elsewhere, and moves into the record when it is: so one that the end of the server
+//! cut off is not missed.
 
 use serde_json::{Value, json};
 use sqlx::{Row, any::AnyRow};
@@ -50,10 +52,66 @@ pub(crate) struct Recorded {
     pub(crate) deed: Deed,
 }
 
+/// A deed that has begun.
+#[derive(Debug)]
+pub(crate) struct Underway(i64);
+
+/// What is said of a deed whose answer nobody saw.
+const CUT_OFF: &str =
+    "the server ended, or the caller was gone, before it was answered: it may have been done";
+
 impl Store {
-    pub(crate) async fn record(&self, deed: &Deed) -> Outcome<()> {
+    /// Writes down what is about to be done; answers what [`Self::record`] is to be told.
+    pub(crate) async fn begin_deed(&self, deed: &Deed) -> Outcome<Underway> {
         let mut tx = self.begin().await?;
-        append(&mut tx, deed).await?;
+        let number = next(&mut tx, "audit_underway").await?;
+        sqlx::query(
+            "INSERT INTO audit_underway (number, at_us, username, address, operation, object, project_id, details) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(number)
+        .bind(now_us())
+        .bind(&deed.username)
+        .bind(&deed.address)
+        .bind(&deed.operation)
+        .bind(&deed.object)
+        .bind(&deed.project_id)
+        .bind(&deed.details)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(Underway(number))
+    }
+
+    /// Records what came of a deed, which was written down before unless it was refused.
+    pub(crate) async fn record(&self, deed: &Deed, underway: Option<Underway>) -> Outcome<()> {
+        let mut tx = self.begin().await?;
+        if let Some(Underway(number)) = underway {
+            forget(&mut tx, number).await?;
+        }
+        append(&mut tx, deed, now_us()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Records the deeds that the end of a server cut off, of which nobody knows whether they were done. To be called
+    /// before anything else is asked for.
+    pub(crate) async fn record_cut_off(&self) -> Outcome<()> {
+        let mut tx = self.begin().await?;
+        let rows = sqlx::query("SELECT * FROM audit_underway ORDER BY number").fetch_all(&mut *tx).await?;
+        for row in &rows {
+            let deed = Deed {
+                username: text(row, "username"),
+                address: text(row, "address"),
+                operation: text(row, "operation"),
+                object: text(row, "object"),
+                project_id: text(row, "project_id"),
+                status: 0,
+                message: CUT_OFF.to_owned(),
+                details: text(row, "details"),
+            };
+            append(&mut tx, &deed, number(row, "at_us")).await?;
+            forget(&mut tx, number(row, "number")).await?;
+        }
         Ok(tx.commit().await?)
     }
 
@@ -106,7 +164,7 @@ pub(super) async fn build_ended(tx: &mut Tx, id: &str, to: BuildStatus, reason: 
     });
     let (project_id, model) = (column("project_id"), column("model_id"));
     let object = format!("projects/{project_id}/models/{model}/builds/{id}");
-    append(tx, &own("BuildEnded", object, project_id, (reason, details))).await
+    append(tx, &own("BuildEnded", object, project_id, (reason, details)), now_us()).await
 }
 
 /// Records that a deployment serves, or does so no more, with the build it is of.
@@ -136,7 +194,7 @@ pub(super) async fn deployment_moved(
     });
     let (project_id, model, build) = (column("project_id"), column("model_id"), column("build_id"));
     let object = format!("projects/{project_id}/models/{model}/builds/{build}/deployments/{id}");
-    append(tx, &own("DeploymentMoved", object, project_id, (reason, details))).await
+    append(tx, &own("DeploymentMoved", object, project_id, (reason, details)), now_us()).await
 }
 
 fn own(operation: &str, object: String, project_id: String, (message, details): (&str, Value)) -> Deed {
@@ -150,14 +208,19 @@ fn own(operation: &str, object: String, project_id: String, (message, details): 
     }
 }
 
-async fn append(tx: &mut Tx, deed: &Deed) -> Outcome<()> {
+async fn forget(tx: &mut Tx, number: i64) -> Outcome<()> {
+    sqlx::query("DELETE FROM audit_underway WHERE number = $1").bind(number).execute(&mut **tx).await?;
+    Ok(())
+}
+
+async fn append(tx: &mut Tx, deed: &Deed, at_us: i64) -> Outcome<()> {
     let number = next(tx, "audit").await?;
     sqlx::query(
         "INSERT INTO audit (number, at_us, username, address, operation, object, project_id, status, message, details) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(number)
-    .bind(now_us())
+    .bind(at_us)
     .bind(&deed.username)
     .bind(&deed.address)
     .bind(&deed.operation)

@@ -7,12 +7,13 @@ use sqlx::{AnyPool, Row};
 use crate::data_dir::OpenError;
 
 /// Statements are separated by a line that holds only `--`.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_policies.sql"),
     include_str!("../../migrations/0003_metrics.sql"),
     include_str!("../../migrations/0004_people.sql"),
     include_str!("../../migrations/0005_audit.sql"),
+    include_str!("../../migrations/0006_underway.sql"),
 ];
 
 pub(super) async fn migrate(pool: &AnyPool, path: &Path) -> Result<(), OpenError> {

@@ -3,7 +3,7 @@
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
 
-use crate::{CallerAddress, testing::Rig};
+use crate::{CallerAddress, store::Deed, testing::Rig};
 
 async fn entries(rig: &Rig, query: &str) -> Vec<Value> {
     let list = rig.call("GET", &format!("/api/v2/audit?page_size=1000&{query}"), Value::Null).await.ok();
@@ -60,6 +60,31 @@ async fn what_was_done_is_recorded_with_who_when_where_and_what_came_of_it() {
     let refused = all.last().unwrap();
     assert!(refused["message"].as_str().unwrap().contains("this needs contributor"), "{refused}");
     assert_eq!(format!("projects/{}", refused["project_id"].as_str().unwrap()), project["/api/v2/".len()..]);
+}
+
+#[tokio::test]
+async fn what_the_end_of_a_server_cut_off_is_recorded_by_the_next() {
+    let mut rig = Rig::new().await;
+    rig.project("p").await;
+    let deed = Deed {
+        username: "admin".into(),
+        operation: "CreateModel".into(),
+        details: json!({"request": {"name": "m"}}).to_string(),
+        ..Deed::default()
+    };
+    rig.app.store.begin_deed(&deed).await.unwrap();
+    assert_eq!(entries(&rig, "").await.len(), 1, "what was answered is recorded, what was not is not yet");
+    rig.restart_with(|_| {}).await;
+    let all = entries(&rig, "").await;
+    let cut_off = all.last().unwrap();
+    assert_eq!((all.len(), &cut_off["operation"], &cut_off["status"]), (2, &json!("CreateModel"), &json!(0)));
+    assert_eq!(
+        (&cut_off["username"], &cut_off["details"]["request"]["name"]),
+        (&json!("admin"), &json!("m"))
+    );
+    assert!(cut_off["message"].as_str().unwrap().contains("may have been done"), "{cut_off}");
+    rig.restart_with(|_| {}).await;
+    assert_eq!(entries(&rig, "").await.len(), 2, "once");
 }
 
 #[tokio::test]

@@ -217,11 +217,11 @@ impl Sim {
 
     /// What holds at every moment.
     fn check(&self) {
+        use DeploymentStatus::{Deployed, Deploying, Stopping};
         if let Some(n) = self.serving {
             // Calls go to what served, or to something newer that has been ready since.
             assert!(self.routed.is_some_and(|r| r >= n), "a gap: {n} served, calls go to {:?}", self.routed);
         }
-        use DeploymentStatus::{Deployed, Deploying, Stopping};
         let holding = self.deployments.iter().filter(|d| matches!(d.status, Deploying | Deployed | Stopping));
         assert!(number(holding.count()) <= ROOM, "more memory is given out than there is: {self:?}");
         let serving = self
