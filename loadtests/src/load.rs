@@ -24,6 +24,11 @@ pub(crate) const TENTH: Duration = Duration::from_millis(100);
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(NUMBER_BASE);
 
+/// How many numbers calls have been given.
+pub(crate) fn numbers_given() -> u64 {
+    NEXT_NUMBER.load(Ordering::Relaxed) - NUMBER_BASE
+}
+
 /// What came back.
 #[derive(Default)]
 pub(crate) struct Outcome {

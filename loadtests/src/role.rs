@@ -19,6 +19,8 @@ pub(crate) struct Programs {
     folder: PathBuf,
     configuration: PathBuf,
     data_dir: PathBuf,
+    /// The step at which the next server kills itself (builds with debug assertions alone know how).
+    pub(crate) die_at: Option<String>,
 }
 
 impl Programs {
@@ -26,7 +28,7 @@ impl Programs {
     pub(crate) fn beside_this_one(configuration: &Path, data_dir: &Path) -> Self {
         let this = std::env::current_exe().expect("this program has a file");
         let folder = this.parent().expect("a file is in a folder").to_owned();
-        Self { folder, configuration: configuration.to_owned(), data_dir: data_dir.to_owned() }
+        Self { folder, configuration: configuration.to_owned(), data_dir: data_dir.to_owned(), die_at: None }
     }
 
     /// The file of one.
@@ -71,6 +73,10 @@ impl Role {
         command
             .env("MILLGATE_LOG", std::env::var("MILLGATE_LOG").unwrap_or_else(|_| "warn".into()))
             .stdout(Stdio::piped());
+        if let Some(step) = &programs.die_at {
+            // It says where it dies, a line that is of no use to whoever asked for it.
+            command.env("MILLGATE_DIE_AT", step).stderr(Stdio::null());
+        }
         let mut child = ending::unless_ending(|| command.spawn())
             .expect("`millgate` is built: `cargo build --release --bins`");
         let mut line = String::new();
@@ -100,6 +106,11 @@ impl Role {
     pub(crate) fn stop(&mut self) {
         processes::signal(self.pid(), Signal::SIGTERM);
         self.wait();
+    }
+
+    /// True once it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.successor.is_none() && matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     fn wait(&mut self) {

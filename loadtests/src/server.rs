@@ -106,6 +106,18 @@ impl Server {
         self.front = Role::start(&self.programs, self.front.name, &self.front.address, None);
     }
 
+    /// The same, and have it kill itself at this step of what is asked of it next.
+    pub(crate) fn kill_and_start_to_die(&mut self, step: String) {
+        self.programs.die_at = Some(step);
+        self.kill_and_start();
+        self.programs.die_at = None;
+    }
+
+    /// True once what takes calls has ended by itself.
+    pub(crate) fn has_died(&mut self) -> bool {
+        self.front.has_ended()
+    }
+
     /// kill -9 of the control API that is a process of its own.
     pub(crate) fn kill_control(&mut self) {
         self.control.as_mut().expect("the roles are two processes").kill();
@@ -160,6 +172,12 @@ impl Server {
         text
     }
 
+    /// The same; nothing when it failed.
+    pub(crate) fn try_millgate(&self, args: &[&str]) -> Option<String> {
+        let output = self.run(args);
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     fn run(&self, args: &[&str]) -> Output {
         Command::new(self.programs.path("millgate"))
             .args(args)
@@ -184,23 +202,26 @@ impl Server {
 
     /// Deploys a project of these files, of which one is `model.py`.
     pub(crate) fn deploy_files(&self, name: &str, files: &[(&str, &str)], options: &[&str]) -> Model {
-        let folder = self.folder.path().join(name);
-        fs::create_dir_all(&folder).expect("the folder is ours");
-        for (file, text) in files {
-            fs::write(folder.join(file), text).expect("the folder is ours");
-        }
-        let target = format!("{}:predict", folder.join("model.py").display());
+        let target = self.write(name, files);
         let mut args = vec!["deploy", &target, "--name", name];
         args.extend(options);
         self.millgate(&args);
         self.model(name)
     }
 
+    /// Writes the files of a project, of which one is `model.py`; the target to deploy.
+    pub(crate) fn write(&self, name: &str, files: &[(&str, &str)]) -> String {
+        let folder = self.folder.path().join(name);
+        fs::create_dir_all(&folder).expect("the folder is ours");
+        for (file, text) in files {
+            fs::write(folder.join(file), text).expect("the folder is ours");
+        }
+        format!("{}:predict", folder.join("model.py").display())
+    }
+
     /// Deploys a new version that cannot be deployed; what was said about it.
     pub(crate) fn deploy_in_vain(&self, name: &str, python: &str) -> Result<String, String> {
-        let file = self.folder.path().join(name).join("model.py");
-        fs::write(&file, python).expect("the model was deployed before");
-        let target = format!("{}:predict", file.display());
+        let target = self.write(name, &[("model.py", python)]);
         let output = self.run(&["deploy", &target, "--name", name]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.code() == Some(1) { Ok(text) } else { Err(format!("{}: {text}", output.status)) }
@@ -212,12 +233,14 @@ impl Server {
         let credentials: Value = serde_json::from_str(&text).expect("the server wrote JSON");
         let shown = self.show(name);
         let text = |value: &Value| value.as_str().expect("an administrator sees it").to_owned();
+        let serving = Some(&shown["serving_deployment"]).filter(|serving| !serving.is_null());
+        let deployment = serving.unwrap_or(&shown["latest_deployment"]);
         let replicas_path = format!(
             "/api/v2/projects/{}/models/{}/builds/{}/deployments/{}/replicas",
             text(&shown["project"]["public_identifier"]),
             text(&shown["id"]),
-            text(&shown["latest_build"]["id"]),
-            text(&shown["latest_deployment"]["id"])
+            text(&deployment["build_id"]),
+            text(&deployment["id"])
         );
         Model {
             name: name.to_owned(),

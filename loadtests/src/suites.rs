@@ -21,7 +21,7 @@ pub(crate) const SUITES: [(&str, &[&str]); 3] = [
             "json",
         ],
     ),
-    ("control", &["tracked", "track"]),
+    ("control", &["tracked", "redeploys", "deaths", "track"]),
 ];
 
 /// The scenarios of a suite.

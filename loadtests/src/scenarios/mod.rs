@@ -4,6 +4,7 @@ mod attacks;
 mod big;
 mod counted;
 mod crashes;
+mod deaths;
 mod deleted_key;
 mod escapes;
 mod fair;
@@ -17,6 +18,7 @@ mod no_control;
 mod overload;
 mod per_call;
 mod recovery;
+mod redeploys;
 mod restarts;
 mod shared_connection;
 mod slow;
@@ -74,6 +76,16 @@ pub(crate) const ALL: &[Scenario] = &[
         no_control,
         180,
         "kill -9 of the control API each 5 s, then none: no error; and when a deleted key ends"
+    ),
+    scenario!(
+        redeploys,
+        1_800,
+        "redeploy, rollback, restart, scale and a failing build, 20 times each under load: no call lost"
+    ),
+    scenario!(
+        deaths,
+        3_600,
+        "the server killed at each step of each operation, 200 times: nothing stuck, doubled or left behind"
     ),
     scenario!(
         fair,
