@@ -25,6 +25,9 @@ fn an_existing_program_works_with_the_client_that_the_server_hands_out() {
     let package = format!("{}/api/v2/python.tar.gz", server.url());
     // No index: the package needs none.
     run(&python, &["-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check", &package]);
+    let stub =
+        "import cmlapi, pathlib; print((pathlib.Path(cmlapi.__file__).parent / '__init__.pyi').exists())";
+    assert_eq!(run(&python, &["-c", stub]).trim(), "True", "its types come with it");
     let flow = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cmlapi_flow.py");
     let said = run(&python, &[flow, server.url(), &server.api_key()]);
     assert!(said.contains(" calls"), "{said}");

@@ -12,6 +12,7 @@ use axum::{
 use crate::sdk;
 
 const BACKEND: &str = include_str!("../../../python-shim/packaging/cmlapi/backend.py");
+const STUBS: &str = include_str!("../../../python-shim/packaging/cmlapi/stubs.py");
 const PYPROJECT: &str = include_str!("../../../python-shim/packaging/cmlapi/pyproject.toml");
 /// Bytes of one stored block of a deflate stream.
 const BLOCK_BYTES_MAX: usize = 65_535;
@@ -33,6 +34,7 @@ fn archive() -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     append(&mut archive, "PKG-INFO", information.as_bytes());
     append(&mut archive, "backend.py", BACKEND.as_bytes());
+    append(&mut archive, "stubs.py", STUBS.as_bytes());
     append(&mut archive, "pyproject.toml", PYPROJECT.as_bytes());
     for (path, content) in sdk::files().filter(|(path, _)| path.starts_with("cmlapi/")) {
         append(&mut archive, path, content);

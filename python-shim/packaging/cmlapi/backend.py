@@ -7,6 +7,8 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+import stubs
+
 HERE = Path(__file__).parent
 WHEEL = "Wheel-Version: 1.0\nGenerator: millgate\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -17,6 +19,7 @@ def build_wheel(wheel_directory: str, config_settings: object = None, metadata_d
     fields = dict(line.split(": ", 1) for line in metadata.splitlines() if ": " in line)
     stem = f"{fields['Name']}-{fields['Version']}"
     files = {str(f.relative_to(HERE)): f.read_bytes() for f in sorted((HERE / "cmlapi").rglob("*")) if f.is_file()}
+    files.update({f"cmlapi/{path}": text.encode() for path, text in stubs.write(HERE / "cmlapi").items()})
     files[f"{stem}.dist-info/METADATA"] = metadata.encode()
     files[f"{stem}.dist-info/WHEEL"] = WHEEL.encode()
     record = f"{stem}.dist-info/RECORD"
