@@ -64,8 +64,8 @@ impl Runs {
         let mut part = vec![0; counts.len()];
         let mut seen = HashSet::new();
         for Self(mut file) in all {
-            let same = file.metadata().expect("an open file can be asked").ino();
-            if !seen.insert(same) {
+            let file_is = file.metadata().expect("an open file can be asked");
+            if !seen.insert((file_is.dev(), file_is.ino())) {
                 continue;
             }
             let read = read_whole(&mut file, &mut part).expect("a file in memory can be read");
