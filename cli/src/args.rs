@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Stop(Model),
     /// Stop a model and delete it with its builds
     Delete(Model),
-    /// List the Pythons that models can be built for, or add one
+    /// List the Pythons that models can be built for, add or remove one
     Runtimes {
         #[command(subcommand)]
         command: Option<Runtimes>,
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Manage users and service accounts
     #[command(subcommand)]
     User(User),
+    /// Manage teams, which own projects in the place of their members
+    #[command(subcommand)]
+    Team(Team),
     /// Manage the keys that models are called by
     #[command(subcommand)]
     AccessKey(AccessKey),
@@ -271,7 +274,7 @@ pub(crate) struct Rollback {
     /// The model's name
     pub(crate) model: String,
     /// The build's number, as `millgate builds` shows it; the one deployed before unless given
-    #[arg(long, value_name = "N")]
+    #[arg(long, visible_alias = "to", value_name = "N")]
     pub(crate) build: Option<u64>,
 }
 
@@ -291,6 +294,11 @@ pub(crate) enum Runtimes {
         /// The interpreter, as in `/usr/bin/python3.12`
         #[arg(value_name = "PATH")]
         python: PathBuf,
+    },
+    /// Take away a Python that was added and that no deployment runs by
+    Remove {
+        /// As in `3.12`
+        version: String,
     },
 }
 
@@ -397,6 +405,47 @@ pub(crate) enum UserRole {
     User,
     /// Sees and does everything
     Administrator,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Team {
+    /// Make a team without members
+    Create {
+        /// The name; no user or team gets it again
+        team: String,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// List the teams you are in; administrators see all
+    List,
+    /// Show a team's members
+    Show {
+        /// Which
+        team: String,
+    },
+    /// Give somebody a level in all of a team's projects, or another one
+    Add {
+        /// Which
+        team: String,
+        /// Whom
+        username: String,
+        /// What they may do
+        #[arg(long, default_value = "contributor", value_parser = ["viewer", "operator", "contributor", "admin"])]
+        permission: String,
+    },
+    /// Take somebody out of a team
+    Remove {
+        /// Which
+        team: String,
+        /// Whom
+        username: String,
+    },
+    /// Delete a team that owns no project
+    Delete {
+        /// Which
+        team: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Runtimes { command } => commands::runtimes::runtimes(&global, command.as_ref()),
         Command::Key(args) => commands::key::key(&global, args),
         Command::User(args) => commands::user::user(&global, args),
+        Command::Team(args) => commands::team::team(&global, args),
         Command::AccessKey(args) => commands::access_key::access_key(&global, args),
     };
     match done {

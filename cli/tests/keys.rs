@@ -111,3 +111,24 @@ fn a_disabled_user_and_a_deleted_one_are_refused_by_gateways_and_their_models_go
     setting.until_code(&admin, "api_key.invalid");
     assert_eq!(setting.call(&eve).0, 200);
 }
+
+#[test]
+fn a_team_owns_projects_and_its_members_work_in_them() {
+    let setting = Setting::new();
+    let server = &setting.server;
+    server.ok(&["team", "create", "makers", "--description", "who make"]);
+    server.ok(&["team", "add", "makers", "bob"]);
+    setting.ask("POST", "/api/v2/projects", &json!({"name": "theirs", "team_name": "makers"}));
+    let shown = server.ok(&["team", "show", "makers"]);
+    assert!(shown.contains("bob") && shown.contains("contributor"), "{shown}");
+    let listed = server.json(&["team", "list"]);
+    assert_eq!(listed["teams"][0]["members"][0]["permission"], "contributor", "{listed}");
+    server.ok(&["team", "add", "makers", "bob", "--permission", "viewer"]);
+    assert_eq!(server.json(&["team", "show", "makers"])["members"][0]["permission"], "viewer");
+    let refused = server.fails(1, &["team", "delete", "makers"]);
+    assert!(refused.contains("owns 1 projects"), "{refused}");
+    server.ok(&["team", "remove", "makers", "bob"]);
+    assert_eq!(server.json(&["team", "show", "makers"])["members"], json!([]));
+    let unknown = server.fails(1, &["team", "add", "makers", "nobody-there"]);
+    assert!(unknown.contains("nobody-there"), "{unknown}");
+}

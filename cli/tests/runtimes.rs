@@ -57,6 +57,10 @@ fn what_is_no_runtime_is_refused_and_nothing_is_sent_for_a_version_that_is_not_t
     assert_eq!(versions(&server.json(&["runtimes"])), [own.as_str()]);
     server.ok(&["deploy", &target, "--runtime", &own]);
     assert_eq!(server.ok(&["call", "who", "{}"]).trim(), format!("\"{own}\""));
+    let said = server.fails(1, &["runtimes", "remove", &own]);
+    assert!(said.contains("server's own"), "{said}");
+    let said = server.fails(1, &["runtimes", "remove", "3.5"]);
+    assert!(said.contains("3.5"), "{said}");
 }
 
 #[test]
@@ -111,4 +115,12 @@ fn models_of_all_pythons_serve_side_by_side_and_again_after_every_kind_of_end() 
     drop(control);
     server.start_again();
     serve(&server);
+
+    for (model, version) in &models[1..] {
+        let said = server.fails(1, &["runtimes", "remove", version]);
+        assert!(said.contains("stop it first"), "{said}");
+        server.ok(&["stop", model]);
+        server.ok(&["runtimes", "remove", version]);
+    }
+    assert_eq!(versions(&server.json(&["runtimes"])), all[..1]);
 }

@@ -58,6 +58,8 @@ pub(crate) struct Job {
     pub(crate) build: Build,
     pub(crate) model: Model,
     pub(crate) project: Project,
+    /// JSON object of the server's variables.
+    pub(crate) environment: String,
     /// What it is built for.
     pub(crate) choice: Choice,
     pub(crate) dir: PathBuf,
@@ -80,6 +82,7 @@ impl Job {
     pub(crate) fn ingredients(&self) -> Ingredients<'_> {
         Ingredients {
             config: &self.app.config,
+            environment: &self.environment,
             runtime: self.runtime(),
             build_dir: &self.dir,
             project: &self.project,
@@ -185,7 +188,8 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
     .map_err(Fault::from)?;
     let log = BuildLog::create(&dir.join(LOG_FILE)).map_err(Fault::from)?;
     let choice = app.runtimes.choose(&build.kernel, &build.runtime_identifier);
-    Ok(Job { app: app.clone(), build, model, project, choice, dir, log })
+    let environment = app.store.environment().await?;
+    Ok(Job { app: app.clone(), build, model, project, environment, choice, dir, log })
 }
 
 async fn steps(mut job: Job) -> Result<(), BuildFailure> {

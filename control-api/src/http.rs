@@ -11,6 +11,7 @@ mod client_package;
 mod collaborators;
 mod deployments;
 mod document;
+mod environment;
 mod fields;
 mod file_move;
 mod files;

@@ -281,8 +281,10 @@ impl Reconciler {
             )));
         }
         let runtime = self.app.runtimes.of_build(&build_dir)?;
+        let environment = store.environment().await?;
         let from = spec::Ingredients {
             config: &self.app.config,
+            environment: &environment,
             runtime: &runtime,
             build_dir: &build_dir,
             project: &project,

@@ -150,6 +150,26 @@ impl Runtimes {
         Ok(runtime)
     }
 
+    /// Refuses what was not added.
+    pub(crate) fn is_removable(&self, minor: Minor) -> Outcome<()> {
+        if minor == self.default.python.minor() {
+            return Err(Fault::Precondition(format!("Python {minor} is this server's own and stays")));
+        }
+        let is_known = self.added.read().unwrap_or_else(PoisonError::into_inner).contains_key(&minor);
+        if !is_known {
+            return Err(Fault::missing("runtime", &minor.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Takes away one that was added. What runs by it goes on, and finds it no more when it is started again.
+    pub(crate) async fn remove(&self, store: &Store, minor: Minor) -> Outcome<()> {
+        self.is_removable(minor)?;
+        store.remove_setting(&format!("{SETTING}{minor}")).await?;
+        self.added.write().unwrap_or_else(PoisonError::into_inner).remove(&minor);
+        Ok(())
+    }
+
     fn put(&self, minor: Minor, added: Added) {
         self.added.write().unwrap_or_else(PoisonError::into_inner).insert(minor, added);
     }

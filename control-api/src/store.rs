@@ -36,6 +36,9 @@ pub(crate) use users::{NewUser, UserPatch};
 
 use crate::{data_dir::OpenError, fault::Outcome};
 
+/// The setting that holds the variables of all models.
+const ENVIRONMENT: &str = "environment";
+
 /// A write transaction.
 pub(crate) type Tx = Transaction<'static, Any>;
 
@@ -102,6 +105,23 @@ impl Store {
         .bind(value)
         .execute(&mut *tx)
         .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The variables of all models, a JSON object.
+    pub(crate) async fn environment(&self) -> Outcome<String> {
+        Ok(self.setting(ENVIRONMENT).await?.unwrap_or_else(|| "{}".to_owned()))
+    }
+
+    /// Changes the variables of all models: what is built or launched from now on gets them.
+    pub(crate) async fn set_environment(&self, environment: &str) -> Outcome<()> {
+        self.set_setting(ENVIRONMENT, environment).await
+    }
+
+    /// Forgets a setting.
+    pub(crate) async fn remove_setting(&self, name: &str) -> Outcome<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM settings WHERE name = $1").bind(name).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
 

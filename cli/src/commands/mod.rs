@@ -18,6 +18,7 @@ pub(crate) mod runtimes;
 pub(crate) mod scale;
 pub(crate) mod show;
 pub(crate) mod stop;
+pub(crate) mod team;
 pub(crate) mod user;
 
 use std::time::Duration;

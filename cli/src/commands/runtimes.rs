@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::lookup::text;
 use crate::{
     args::{Global, Runtimes},
-    client::Client,
+    client::{Client, percent_encode},
     failure::{Context, Failure},
     terminal,
 };
@@ -20,6 +20,13 @@ pub(crate) fn runtimes(global: &Global, command: Option<&Runtimes>) -> Result<()
     match command {
         None => list(global, &client),
         Some(Runtimes::Add { python }) => add(global, &client, python),
+        Some(Runtimes::Remove { version }) => {
+            let answer = client.delete(&format!("{PATH}/{}", percent_encode(version)))?;
+            let words =
+                format!("Python {version} is a runtime no more; what was built for it must be built anew.");
+            println!("{}", if global.json { answer.to_string() } else { words });
+            Ok(())
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 use axum::http::Method;
 
 use super::{
-    audit, builds, calls, client_package, collaborators, deployments, document, file_move, files, keys,
-    login, metrics, models, old,
+    audit, builds, calls, client_package, collaborators, deployments, document, environment, file_move,
+    files, keys, login, metrics, models, old,
     operation::{
         Answers,
         Needs::{Administrator, InTeam, Key, Nothing, Oneself, RightByBody},
@@ -326,6 +326,15 @@ fn accounts() -> Vec<Route> {
             .takes("AddRuntimeRequest")
             .answers("Runtime")
             .about("Adds a Python of the server's host, in the place of one of the same minor version"),
+        route((DELETE, "/api/v2/runtimes/{version}"), "RemoveRuntime", Administrator, runtimes::remove)
+            .about("Takes away a Python that was added and that no deployment runs by; `3.12`"),
+        route((GET, "/api/v2/environment"), "GetServerEnvironment", Administrator, environment::show)
+            .answers("ServerEnvironment")
+            .about("Shows the variables of all models"),
+        route((PUT, "/api/v2/environment"), "SetServerEnvironment", Administrator, environment::replace)
+            .takes("SetServerEnvironmentRequest")
+            .answers("ServerEnvironment")
+            .about("Sets the variables of what is built or launched from now on; a project's and a deployment's win"),
     ]
 }
 

@@ -1,17 +1,17 @@
 //! The runtimes there are: what models can be built for.
 
-use std::path::Path;
-
 use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, Answered},
+    caller::Path,
     fields::Fields,
     query::Params,
 };
 use crate::{
     app::App,
+    fault::Fault,
     runtimes::{Added, Minor, Runtime},
     store::{PAGE_SIZE_DEFAULT, Paging, decode_token, encode_token},
 };
@@ -48,12 +48,29 @@ fn is_shown(runtime: &Value, paging: &Paging) -> bool {
 
 pub(crate) async fn add(State(app): State<App>, mut body: Fields) -> Answered {
     let path = body.name("python")?;
-    let runtime = app.runtimes.add(&app.store, Path::new(&path)).await?;
+    let runtime = app.runtimes.add(&app.store, std::path::Path::new(&path)).await?;
     tracing::info!(python = %runtime.python.version, path, "a runtime was added");
     // Deployments that waited for it.
     app.changed();
     let place = format!("at {}", runtime.python.executable.display());
     Ok(Answer::of(enabled(&runtime, &place)).ignoring(body.unknown()))
+}
+
+/// Refused while a deployment runs by it, which would find it no more when it is started again.
+pub(crate) async fn remove(State(app): State<App>, Path(version): Path<String>) -> Answered {
+    let minor: Minor = version.parse().map_err(|()| Fault::missing("runtime", &version))?;
+    app.runtimes.is_removable(minor)?;
+    for (deployment, _) in app.store.live_deployments().await? {
+        let build = app.dir.build(deployment.build_id.as_str());
+        if Minor::of_environment(&build.join("venv")) == Some(minor) {
+            return Err(Fault::Precondition(format!(
+                "deployment {} runs by Python {minor}; stop it first",
+                deployment.number
+            )));
+        }
+    }
+    app.runtimes.remove(&app.store, minor).await?;
+    Ok(Answer::empty())
 }
 
 fn enabled(runtime: &Runtime, which: &str) -> Value {
@@ -70,7 +87,7 @@ fn enabled(runtime: &Runtime, which: &str) -> Value {
     })
 }
 
-fn disabled(minor: Minor, path: &Path, reason: &str) -> Value {
+fn disabled(minor: Minor, path: &std::path::Path, reason: &str) -> Value {
     json!({
         "image_identifier": format!("millgate/ml-runtime-workbench-python{minor}-standard"),
         "editor": "Workbench",

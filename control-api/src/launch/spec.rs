@@ -33,6 +33,8 @@ const PROCESSES_MAX: u32 = 512;
 /// What a unit is made from.
 pub(crate) struct Ingredients<'a> {
     pub(crate) config: &'a ControlConfig,
+    /// JSON object of the server's variables.
+    pub(crate) environment: &'a str,
     pub(crate) runtime: &'a Runtime,
     pub(crate) build_dir: &'a Path,
     pub(crate) project: &'a Project,
@@ -125,7 +127,7 @@ fn prefix(from: &Ingredients<'_>, number: i64) -> String {
     format!("{}-{}-{number}-{hash}", slug(&from.model.name), from.model.number)
 }
 
-/// The variables of `CONTRACT` §2, then the project's.
+/// The variables of `CONTRACT` §2, then the server's, then the project's: the later win.
 pub(crate) fn project_environment(from: &Ingredients<'_>) -> BTreeMap<String, String> {
     let ControlConfig { scheme, domain, .. } = from.config;
     let project = from.project;
@@ -147,6 +149,7 @@ pub(crate) fn project_environment(from: &Ingredients<'_>) -> BTreeMap<String, St
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    environment.extend(variables(from.environment));
     environment.extend(variables(&project.environment));
     environment
 }

@@ -184,6 +184,8 @@ impl World {
             ("username", username),
             ("team_name", team),
             ("path", "a.py".to_owned()),
+            // A request that may be made and is refused: the server's own stays.
+            ("version", rig.app.runtimes.default().python.minor().to_string()),
         ];
         let crns = [last(&model), text(&deployment["id"])].map(|id| crn(&rig.app.workspace, &id));
         Objects { names, numbers, crns, own_key }
@@ -234,6 +236,7 @@ fn sample(operation: &Operation, objects: &Objects) -> Body {
         (_, "SetPassword") => json!({ "password": "long enough for it" }),
         (_, "Login") => json!({ "username": "", "password": "" }),
         // A request that may be made and is refused for what it says.
+        (_, "SetServerEnvironment") => json!({ "environment": {"A": "1"} }),
         (_, "AddRuntime") => json!({ "python": "python3" }),
         (_, "CreateTeam") => json!({ "name": format!("new-team-{project}") }),
         (_, "TrackDelayedMetrics") => {

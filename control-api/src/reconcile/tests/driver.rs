@@ -59,6 +59,36 @@ async fn a_built_deployment_is_launched_routed_and_deployed() {
 }
 
 #[tokio::test]
+async fn variables_of_a_deployment_win_over_its_project_s_and_those_over_the_server_s() {
+    let rig = Rig::new().await;
+    let all = |value: &str, names: &[&str]| -> Value {
+        names.iter().map(|name| ((*name).to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let body = json!({"environment": all("server", &["A", "B", "C"])});
+    rig.call("PUT", "/api/v2/environment", body).await.ok();
+    let project = json!({"name": "p", "environment": all("project", &["B", "C"])});
+    let project = rig.call("POST", "/api/v2/projects", project).await.ok();
+    let project = format!("/api/v2/projects/{}", project["id"].as_str().unwrap());
+    let model = rig.model(&project, "m").await;
+    let body = json!({
+        "file_path": "a.py", "function_name": "f", "auto_deploy_model": true,
+        "auto_deployment_config": { "environment": all("deployment", &["C"]) },
+    });
+    let build = rig.call("POST", &format!("{model}/builds"), body).await.ok();
+    let build = format!("{model}/builds/{}", build["id"].as_str().unwrap());
+    rig.pretend_built(&build).await;
+    let mut reconciler = Reconciler::new(rig.app.clone());
+    settle(&mut reconciler).await;
+    let environment = &rig.launcher.launched()[0].environment;
+    assert_eq!(["A", "B", "C"].map(|name| environment[name].as_str()), ["server", "project", "deployment"]);
+    // The next deployment inherits nothing of this one's own.
+    rig.call("POST", &format!("{build}/deployments"), json!({})).await.ok();
+    settle(&mut reconciler).await;
+    let environment = &rig.launcher.launched()[1].environment;
+    assert_eq!(["A", "B", "C"].map(|name| environment[name].as_str()), ["server", "project", "project"]);
+}
+
+#[tokio::test]
 async fn a_new_deployment_replaces_the_old_one_and_a_failed_one_does_not() {
     let rig = Rig::new().await;
     rig.launcher.units_become(Some(Phase::Serving), "");

@@ -8,6 +8,14 @@ use super::{
 
 pub(super) const DEFINITIONS: &[Definition] = &[
     Definition {
+        name: "SetServerEnvironmentRequest",
+        fields: &[field("environment", Variables, "in the place of those there are")],
+    },
+    Definition {
+        name: "ServerEnvironment",
+        fields: &[field("environment", Text, "variables of all models: a JSON object as text")],
+    },
+    Definition {
         name: "CreateProjectRequest",
         fields: &[
             field("name", Text, "none of its owner's other projects has it"),
