@@ -11,7 +11,7 @@ use std::{
 
 use harness::{Deployment, SECRET, UID, client::Client, is_root, status_of};
 use millgate_contract::{
-    spec::{Confinement, DeploymentSpec, Network, StartPolicy},
+    spec::{Confinement, DeploymentSpec, Network},
     supervision::SlotState,
 };
 
@@ -148,25 +148,6 @@ fn system_calls_that_a_function_has_no_use_for_are_denied() {
     assert!(client.isolation.landlock || has_missing(&client, "Landlock"));
 }
 
-#[test]
-fn the_limits_of_a_replica_are_those_of_its_spec() {
-    let (deployment, client) = Deployment::serving(PROWLER, |_| {});
-    if client.isolation.cgroup_version != 1 {
-        assert!(client.isolation.cgroup_version == 2 || has_missing(&client, "cgroup"));
-        return;
-    }
-    let groups = fs::read_to_string(format!("/proc/{}/cgroup", client.pid_in(0))).unwrap();
-    for (controller, file, value) in [
-        ("memory", "memory.limit_in_bytes", deployment.spec.resources.memory_bytes),
-        ("pids", "pids.max", u64::from(deployment.spec.resources.processes_max)),
-        ("cpu", "cpu.shares", 512),
-    ] {
-        let path = groups.lines().find_map(|line| line.split_once(&format!(":{controller}:"))).unwrap().1;
-        let file = Path::new("/sys/fs/cgroup").join(controller).join(path.trim_start_matches('/')).join(file);
-        assert_eq!(fs::read_to_string(file).unwrap().trim(), value.to_string());
-    }
-}
-
 fn has_missing(client: &Client, name: &str) -> bool {
     client.isolation.missing.iter().any(|one| one.starts_with(name))
 }
@@ -258,48 +239,6 @@ def function(args):
         .unwrap();
     client.until_replaced(0, &replica);
     assert_eq!(client.deployment.as_ref().unwrap().phase, millgate_contract::supervision::Phase::Serving);
-}
-
-#[test]
-fn a_fork_bomb_ends_with_its_replica() {
-    let (deployment, mut client) = Deployment::serving(
-        "
-import os
-def function(args):
-    while True:
-        try:
-            if os.fork() == 0:
-                while True:
-                    try:
-                        os.fork()
-                    except OSError:
-                        pass
-        except OSError:
-            pass
-",
-        |spec| {
-            spec.resources.processes_max = 32;
-            // A first call that hangs would else end the template too.
-            spec.policy.start = StartPolicy::Fork;
-            spec.policy.spares = 0;
-        },
-    );
-    let replica = client.replica(0);
-    let mut gateway = deployment.gateway(0);
-    gateway.send("{}");
-    gateway.accepted();
-    client.expired(0, &replica);
-    client.until_dead(&replica);
-    client.until_replaced(0, &replica);
-    let parent = client.pid.to_string();
-    harness::until("only template and replica are left", || {
-        let of_namespace = |pid: &u32| {
-            let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-            harness::is_alive(*pid)
-                && namespace(&pid.to_string()).is_some_and(|one| Some(one) == namespace(&parent))
-        };
-        harness::processes_with("").iter().filter(|pid| of_namespace(pid)).count() == 3
-    });
 }
 
 #[test]

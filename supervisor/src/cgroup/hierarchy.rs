@@ -96,7 +96,9 @@ impl Hierarchies {
             // Nobody is in the way; or what is will be found, and named, when groups are made.
             _ => return Ok(()),
         }
-        if own.parent().is_some_and(|above| self.is_ours(above)) || !self.is_ours(own) {
+        // What was delegated is used before what is above it: that may be the host's root.
+        let has_room_above = own.parent().is_some_and(|above| self.is_ours(above));
+        if !is_delegated(own) && (has_room_above || !self.is_ours(own)) {
             return Ok(());
         }
         move_to_leaf(own)?;

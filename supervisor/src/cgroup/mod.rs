@@ -39,7 +39,34 @@ pub(crate) struct Groups {
 struct Parent {
     dir: PathBuf,
     is_freezer: bool,
-    settings: Vec<(&'static str, String)>,
+    settings: Vec<Setting>,
+}
+
+/// A file of a group, and what is written to it.
+#[derive(Debug)]
+struct Setting {
+    file: &'static str,
+    value: String,
+    /// Kernels without swap, and old ones, do not have the file; the limits hold without it.
+    may_be_absent: bool,
+}
+
+impl Setting {
+    fn new(file: &'static str, value: impl ToString) -> Self {
+        Self { file, value: value.to_string(), may_be_absent: false }
+    }
+
+    fn where_there(file: &'static str, value: impl ToString) -> Self {
+        Self { may_be_absent: true, ..Self::new(file, value) }
+    }
+
+    fn write(&self, dir: &Path) -> io::Result<()> {
+        let path = dir.join(self.file);
+        if self.may_be_absent && !path.exists() {
+            return Ok(());
+        }
+        fs::write(path, &self.value)
+    }
 }
 
 /// The group of one process and its descendants.
@@ -134,9 +161,7 @@ impl Groups {
                 _ => Err(error),
             });
             group.dirs.push(dir.clone());
-            let set = made.and_then(|()| {
-                parent.settings.iter().try_for_each(|(file, value)| fs::write(dir.join(file), value))
-            });
+            let set = made.and_then(|()| parent.settings.iter().try_for_each(|setting| setting.write(&dir)));
             if let Err(error) = set {
                 group.remove();
                 return Err(error);
@@ -274,21 +299,30 @@ fn members(dir: &Path) -> Vec<Pid> {
         .collect()
 }
 
-fn settings_v1(resources: &Resources) -> [(&'static str, Vec<(&'static str, String)>); 4] {
+/// Without swap, or a function that takes too much memory would slow the host down in place of ending.
+fn settings_v1(resources: &Resources) -> [(&'static str, Vec<Setting>); 4] {
     let shares = (u64::from(resources.cpu_millicores) * 1_024 / 1_000).max(2);
+    let memory = vec![
+        Setting::new("memory.limit_in_bytes", resources.memory_bytes),
+        Setting::where_there("memory.memsw.limit_in_bytes", resources.memory_bytes),
+    ];
     [
-        ("memory", vec![("memory.limit_in_bytes", resources.memory_bytes.to_string())]),
-        ("pids", vec![("pids.max", resources.processes_max.to_string())]),
-        ("cpu", vec![("cpu.shares", shares.to_string())]),
+        ("memory", memory),
+        ("pids", vec![Setting::new("pids.max", resources.processes_max)]),
+        ("cpu", vec![Setting::new("cpu.shares", shares)]),
         ("freezer", vec![]),
     ]
 }
 
-fn settings_v2(resources: &Resources) -> Vec<(&'static str, String)> {
+/// As in version 1; and where one process of a group is out of memory all are killed: a replica whose worker process is
+/// gone would else wait for it until its caller's time is up.
+fn settings_v2(resources: &Resources) -> Vec<Setting> {
     let weight = (u64::from(resources.cpu_millicores) / 10).clamp(1, 10_000);
     vec![
-        ("memory.max", resources.memory_bytes.to_string()),
-        ("pids.max", resources.processes_max.to_string()),
-        ("cpu.weight", weight.to_string()),
+        Setting::new("memory.max", resources.memory_bytes),
+        Setting::where_there("memory.swap.max", 0),
+        Setting::where_there("memory.oom.group", 1),
+        Setting::new("pids.max", resources.processes_max),
+        Setting::new("cpu.weight", weight),
     ]
 }
