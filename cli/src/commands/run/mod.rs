@@ -26,6 +26,8 @@ use crate::{
 
 /// Changes come in bursts: an editor writes a file in several steps.
 const QUIET: Duration = Duration::from_millis(100);
+/// A burst that does not end, as of a program that writes its log there, does not keep a change from being served.
+const BURST_MAX: Duration = Duration::from_secs(2);
 
 /// Runs it until Ctrl-C.
 pub(crate) fn run(args: &Run) -> Result<(), Failure> {
@@ -83,10 +85,11 @@ async fn serve(args: &Run, source: &Source, workshop: &Workshop) -> Result<(), F
     served.context("the gateway ended")?.context("the gateway ended")
 }
 
-/// One change, when nothing has changed for a moment after it.
+/// One change, when nothing has changed for a moment after it, or changes have come for [`BURST_MAX`].
 async fn settled(changes: &mut mpsc::Receiver<()>) -> Option<()> {
     changes.recv().await?;
-    while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {}
+    let burst = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {} };
+    let _ = tokio::time::timeout(BURST_MAX, burst).await;
     Some(())
 }
 
@@ -140,4 +143,35 @@ fn is_noise(path: &Path) -> bool {
             Some(".git" | "__pycache__" | ".venv" | ".pytest_cache" | ".ipynb_checkpoints")
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long it takes until a change is told that is followed by this many more, one every 50 ms.
+    async fn told_after(more: usize) -> Duration {
+        let (sender, mut changes) = mpsc::channel(1);
+        let writer = tokio::spawn(async move {
+            for _ in 0..=more {
+                let _ = sender.try_send(());
+                tokio::time::sleep(QUIET / 2).await;
+            }
+            // An editor that stays open.
+            std::future::pending::<()>().await;
+        });
+        let begun = Instant::now();
+        assert_eq!(settled(&mut changes).await, Some(()));
+        writer.abort();
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_of_changes_is_one_and_one_without_end_is_told_all_the_same() {
+        assert_eq!(told_after(0).await, QUIET);
+        assert_eq!(told_after(4).await, 3 * QUIET);
+        assert_eq!(told_after(usize::MAX - 1).await, BURST_MAX);
+    }
 }
