@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::{
     ids::{RequestId, is_request_id},
     limits::REQUEST_ID_BYTES_MAX,
+    mark::MarkKey,
 };
 
 /// Bytes of the memory that holds a [`Page`].
@@ -57,7 +58,12 @@ pub struct Page {
     /// Bytes of the request id of the call that runs; 0 while none does.
     id_bytes: AtomicU64,
     id: [AtomicU64; ID_WORDS],
+    /// Of the replica's marks ([`crate::mark`]), from its supervisor; 0 where it knows none.
+    mark_key: AtomicU64,
 }
+
+/// Where on a page its supervisor writes the key of marks, in the machine's order of bytes.
+pub const MARK_KEY_AT: usize = std::mem::offset_of!(Page, mark_key);
 
 /// What a page said at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +116,11 @@ impl Page {
     /// It is over.
     pub fn end(&self) {
         self.write(|page| page.id_bytes.store(0, Ordering::Relaxed));
+    }
+
+    /// What the replica's marks are told from other text by.
+    pub fn mark_key(&self) -> Option<MarkKey> {
+        Some(self.mark_key.load(Ordering::Relaxed)).filter(|key| *key != 0).map(MarkKey)
     }
 
     fn write(&self, change: impl FnOnce(&Self)) {

@@ -130,7 +130,8 @@ impl Stream {
         if pipe == 0 || !is_ours || self.inode() != pipe {
             return false;
         }
-        let bytes = mark::encode(request_id);
+        let Some(key) = page().and_then(Page::mark_key) else { return false };
+        let bytes = mark::encode(key, request_id);
         loop {
             // SAFETY: `bytes` can be read for its length. So few go into a pipe whole or not at all.
             let count = unsafe { libc::write(self.fd, bytes.as_ptr().cast(), bytes.len()) };

@@ -118,7 +118,7 @@ impl DeploymentLog {
 
     /// Reads one of a process's pipes to its end.
     async fn follow(self, pipe: LogPipe, printer: Printer) {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(printer.page.as_ref().map(SharedPage::mark_key));
         let mut rate = Rate::new(Instant::now());
         let mut buffer = vec![0_u8; 64 * 1024];
         loop {

@@ -11,13 +11,19 @@ use std::{
 
 use millgate_contract::{
     ids::{ReplicaId, RequestId},
-    page::{PAGE_BYTES, Page, Reading},
+    mark::MarkKey,
+    page::{MARK_KEY_AT, PAGE_BYTES, Page, Reading},
     supervision::ReplicaUsage,
 };
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
-    sys::memfd::{MFdFlags, memfd_create},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        uio::pwrite,
+    },
 };
+
+use crate::sys::random_u64;
 
 /// A page shared with one replica. Clones read the same.
 #[derive(Debug, Clone)]
@@ -26,6 +32,8 @@ pub(crate) struct SharedPage(Arc<Mapping>);
 #[derive(Debug)]
 struct Mapping {
     at: NonNull<Page>,
+    /// Kept apart from the page, on which the replica can write.
+    mark_key: MarkKey,
     made: Instant,
 }
 
@@ -40,6 +48,8 @@ impl SharedPage {
     pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let memory = memfd_create(c"page", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         nix::unistd::ftruncate(&memory, PAGE_BYTES.cast_signed() as libc::off_t)?;
+        let mark_key = MarkKey(random_u64().max(1));
+        pwrite(&memory, &mark_key.0.to_ne_bytes(), MARK_KEY_AT.cast_signed() as libc::off_t)?;
         let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
         fcntl(memory.as_fd(), FcntlArg::F_ADD_SEALS(seals))?;
         // SAFETY: asks for new memory, of a file of this size.
@@ -49,7 +59,7 @@ impl SharedPage {
         };
         let at = NonNull::new(at).filter(|at| at.as_ptr() != libc::MAP_FAILED);
         let at = at.ok_or_else(io::Error::last_os_error)?.cast();
-        Ok((Self(Arc::new(Mapping { at, made: Instant::now() })), memory))
+        Ok((Self(Arc::new(Mapping { at, mark_key, made: Instant::now() })), memory))
     }
 
     fn read(&self) -> Option<Reading> {
@@ -57,6 +67,11 @@ impl SharedPage {
         // writes to it but by atomic stores, as far as this process can tell.
         let page = unsafe { self.0.at.as_ref() };
         page.read(now_ns())
+    }
+
+    /// What the replica's marks are told from other text by.
+    pub(crate) fn mark_key(&self) -> MarkKey {
+        self.0.mark_key
     }
 
     /// The request of the call that runs.
@@ -131,6 +146,7 @@ mod tests {
         let replica = ReplicaId::new("r");
         assert_eq!(shared.usage(&replica), None);
         let page = map(&memory);
+        assert_eq!(page.mark_key(), Some(shared.mark_key()));
         page.enter(Activity::Busy, now_ns());
         page.begin(&RequestId::new("a"));
         assert_eq!(shared.running(), Some(RequestId::new("a")));

@@ -28,6 +28,10 @@ pub(crate) fn logs(global: &Global, args: &Logs) -> Result<(), Failure> {
             writeln!(out, "{data}")
         } else {
             let line: Value = serde_json::from_str(data).unwrap_or(Value::Null);
+            if line["source"].is_null() {
+                // The end, which is no line.
+                return true;
+            }
             let replica = text(&line["replica"]).rsplit('-').next().unwrap_or_default();
             let printed = terminal::printable(text(&line["text"]));
             let request = match text(&line["request_id"]) {
