@@ -304,6 +304,7 @@ impl Inner {
     pub(crate) fn metrics_page(&self) -> String {
         for route in self.table.load().iter().flat_map(|t| t.routes()) {
             let start = route.start();
+            route.metrics.add_usage(&route.take_usage());
             route.metrics.set_state(route.line.census(), route.slots_serving(), start.as_deref());
         }
         let now_s = now_s();

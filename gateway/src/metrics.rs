@@ -7,6 +7,7 @@ mod edges;
 mod keys;
 mod model;
 mod process;
+mod replicas;
 mod start;
 
 use std::{

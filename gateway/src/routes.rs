@@ -9,7 +9,7 @@ use std::{
 };
 
 use millgate_contract::{
-    ids::{DeploymentId, KeyId, ModelId, ProjectId, Username},
+    ids::{DeploymentId, KeyId, ModelId, ProjectId, SlotIndex, Username},
     limits::REPLICAS_CEILING_MAX,
     refusal::Refusal,
     route::{ModelRoute, RouteSnapshot, Target},
@@ -28,6 +28,7 @@ use crate::{
     slots::{
         deployment::{Deployment, Founding},
         link::Link,
+        usage::Spent,
     },
     tracking::Tracking,
 };
@@ -162,6 +163,11 @@ impl Route {
         if let Some(deployment) = &self.deployment {
             deployment.retire();
         }
+    }
+
+    /// What its replicas have spent their time on since this was last asked.
+    pub(crate) fn take_usage(&self) -> Vec<(SlotIndex, Spent)> {
+        self.deployment.as_ref().map(|d| d.shared().usage().take()).unwrap_or_default()
     }
 
     /// How many replicas are connected that calls may go to.

@@ -5,4 +5,5 @@ pub(crate) mod deaths;
 pub(crate) mod deployment;
 mod keeper;
 pub(crate) mod link;
+pub(crate) mod usage;
 mod watch;

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use millgate_contract::{
     frame::Timings,
+    ids::SlotIndex,
     route::{ModelRoute, Target},
 };
 use prometheus_client::{
@@ -14,9 +15,10 @@ use prometheus_client::{
 
 use super::{
     codes::{ByCode, CODES, OK},
+    replicas::{self, ReplicaSeconds},
     start::{Start, StartSeries, Starts},
 };
-use crate::line::Census;
+use crate::{line::Census, slots::usage::Spent};
 
 /// From half a millisecond to half a minute.
 const SECONDS: [f64; 15] =
@@ -54,6 +56,7 @@ pub(super) struct Families {
     slots_connected: Family<ModelLabels, Gauge>,
     replicas_idle: Family<ModelLabels, Gauge>,
     replicas_busy: Family<ModelLabels, Gauge>,
+    replica_seconds: ReplicaSeconds,
     starts: Starts,
 }
 
@@ -72,6 +75,7 @@ pub(crate) struct ModelMetrics {
     slots_connected: Gauge,
     replicas_idle: Gauge,
     replicas_busy: Gauge,
+    replica_seconds: ReplicaSeconds,
     start: StartSeries,
 }
 
@@ -91,6 +95,7 @@ impl Families {
             slots_connected: Family::default(),
             replicas_idle: Family::default(),
             replicas_busy: Family::default(),
+            replica_seconds: Family::default(),
             starts: Family::default(),
         }
     }
@@ -121,6 +126,9 @@ impl Families {
             "Connected replicas that are leased to a call",
             self.replicas_busy.clone(),
         );
+        let of_replicas =
+            "What replicas do with their time, by slot, some seconds late and by their own word";
+        r.register_with_unit("replica", of_replicas, Unit::Seconds, self.replica_seconds.clone());
         r.register(
             "start_mode_info",
             "How replicas are started, and why not by a fork, or what speaks against it",
@@ -151,6 +159,7 @@ impl Families {
             slots_connected: self.slots_connected.get_or_create_owned(&model),
             replicas_idle: self.replicas_idle.get_or_create_owned(&model),
             replicas_busy: self.replicas_busy.get_or_create_owned(&model),
+            replica_seconds: self.replica_seconds.clone(),
         }
     }
 
@@ -161,6 +170,7 @@ impl Families {
             labels.code = code;
             self.calls.remove(&labels);
         }
+        replicas::forget(&self.replica_seconds, route);
     }
 
     /// Takes out everything of a model that is gone or renamed.
@@ -190,6 +200,11 @@ impl ModelMetrics {
     /// Counts what a call cost.
     pub(crate) fn charge(&self, cost: &Timings) {
         self.cpu_seconds.inc_by(cpu_seconds(cost));
+    }
+
+    /// Counts what replicas have spent their time on.
+    pub(crate) fn add_usage(&self, spent: &[(SlotIndex, Spent)]) {
+        replicas::add(&self.replica_seconds, (&self.labels.model, &self.labels.name), spent);
     }
 
     /// What is true just now.

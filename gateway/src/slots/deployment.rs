@@ -24,7 +24,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{deaths::Deaths, keeper, link::Link, watch};
+use super::{deaths::Deaths, keeper, link::Link, usage::Usage, watch};
 use crate::{line::Line, metrics::Start};
 
 /// Words to a supervisor that wait for it to listen: one for each slot is all that can be of use.
@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     gateway: String,
     line: Arc<Line<Link>>,
     deaths: Deaths,
+    usage: Usage,
     is_retired: AtomicBool,
     /// Why it cannot start, by its supervisor's word.
     failure: ArcSwapOption<String>,
@@ -82,6 +83,7 @@ impl Deployment {
             gateway: founding.gateway,
             line: founding.line,
             deaths: Deaths::default(),
+            usage: Usage::default(),
             is_retired: AtomicBool::new(false),
             failure: ArcSwapOption::empty(),
             start: ArcSwapOption::empty(),
@@ -139,6 +141,10 @@ impl Shared {
 
     pub(crate) fn deaths(&self) -> &Deaths {
         &self.deaths
+    }
+
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -1,4 +1,5 @@
-//! The connection to a deployment's supervisor: deaths come by it, expired calls go by it.
+//! The connection to a deployment's supervisor: deaths come by it, expired calls go by it, and it is asked from time to
+//! time what the replicas do with their time.
 //!
 //! Without it calls go on; only a death is then learnt by a socket's end, and an expired call waits to be told. The task
 //! holds the deployment weakly and ends with it.
@@ -6,6 +7,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use millgate_contract::{
@@ -15,7 +17,12 @@ use millgate_contract::{
     spec::CONTROL_SOCKET,
     supervision::{FromSupervisor, Peer, Phase, SUPERVISION_PROTOCOL, SlotReport, SlotState, ToSupervisor},
 };
-use tokio::{io::AsyncWriteExt, net::UnixStream, sync::mpsc};
+use tokio::{
+    io::AsyncWriteExt,
+    net::UnixStream,
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use super::{
     deployment::{Expiry, Shared},
@@ -26,6 +33,9 @@ use crate::{
     lines::{Lines, LinesError},
     metrics::Start,
 };
+
+/// How old what the page of figures says of replicas' time may be. What one that dies has spent since is not counted.
+const MEASURE_PERIOD: Duration = Duration::from_secs(5);
 
 /// Where the supervisor is and who it must be.
 pub(crate) struct Address {
@@ -89,6 +99,7 @@ struct UnixConversation {
     writer: tokio::net::unix::OwnedWriteHalf,
     slot_states: Vec<SlotState>,
     failed_phase: Option<String>,
+    measuring: Interval,
 }
 
 impl UnixConversation {
@@ -108,7 +119,9 @@ impl UnixConversation {
                 if deployment == address.route.deployment && build == address.route.build =>
             {
                 let slot_states = vec![SlotState::Starting; usize::from(slots)];
-                Ok(Self { lines, writer, slot_states, failed_phase: None })
+                let mut measuring = interval(MEASURE_PERIOD);
+                measuring.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                Ok(Self { lines, writer, slot_states, failed_phase: None, measuring })
             }
             _ => Err(WatchError::Stranger),
         }
@@ -143,15 +156,23 @@ impl UnixConversation {
                     Some(expiry) => *unsent = Some(expiry),
                     None => return Ok(()),
                 },
+                _ = self.measuring.tick() => {
+                    self.writer.write_all(&line::encode(&ToSupervisor::Measure)).await?;
+                }
             }
         }
     }
 
     fn heard(&mut self, shared: &Arc<Shared>, message: FromSupervisor) {
         match message {
-            // Usage is said to whoever asks for it.
-            FromSupervisor::Hello { .. } | FromSupervisor::Usage { .. } => {}
+            FromSupervisor::Hello { .. } => {}
+            FromSupervisor::Usage { replicas } => shared.usage().told(&replicas),
             FromSupervisor::Slot(report) => {
+                if let Some(replica) =
+                    report.replica.as_ref().filter(|_| report.slot.0 < shared.route().slots)
+                {
+                    shared.usage().placed(report.slot, replica);
+                }
                 shared.heard_of(&report);
                 if let Some(state) = self.slot_states.get_mut(usize::from(report.slot.0)) {
                     *state = report.state;

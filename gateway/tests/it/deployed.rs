@@ -3,6 +3,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use millgate_contract::{
+    ids::ReplicaId,
+    supervision::{FromSupervisor, ReplicaUsage},
+};
 use millgate_gateway::{GatewayConfig, Spool, SpoolConfig};
 use serde_json::Value;
 
@@ -28,10 +32,25 @@ async fn every_series_that_rules_and_board_name_is_on_the_page() {
     let folder = tempfile::tempdir().unwrap();
     let spool = SpoolConfig::new(folder.path()).with_bytes_max(SpoolConfig::BYTES_MIN);
     let config = GatewayConfig { spool: Some(Spool::open(spool).unwrap()), ..GatewayConfig::default() };
-    let (house, _double) = House::with_config(config, 1, vec![]).await;
+    let (house, double) = House::with_config(config, 1, vec![]).await;
     assert_eq!(house.call("1").await.status, 200);
     assert_eq!(house.ask(&crate::http::post("/model", &[], "{}")).await.status, 400);
-    let page = house.metrics().await;
+    double.say_ready(0, "r");
+    let usage = ReplicaUsage {
+        replica: ReplicaId::new("r"),
+        calls: 1,
+        busy_us: 1,
+        interpreter_wait_us: 1,
+        idle_us: 1,
+    };
+    double.say(FromSupervisor::Usage { replicas: vec![usage] });
+    let page = loop {
+        let page = house.metrics().await;
+        if page.contains("millgate_replica_seconds_total{") {
+            break page;
+        }
+        tokio::task::yield_now().await;
+    };
     let told: BTreeSet<&str> = page
         .lines()
         .filter(|line| !line.starts_with('#'))

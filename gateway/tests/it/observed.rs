@@ -7,9 +7,9 @@ use std::{
 
 use millgate_contract::{
     frame::Outcome,
-    ids::KeyId,
+    ids::{KeyId, ReplicaId},
     route::{RevokedKey, RouteSnapshot},
-    supervision::StartMode,
+    supervision::{FromSupervisor, ReplicaUsage, StartMode},
 };
 use millgate_gateway::{CallFilter, CallLogConfig, GatewayConfig};
 use serde_json::json;
@@ -39,6 +39,35 @@ async fn the_page_of_figures_has_its_form() {
     // The order of series is nobody's promise.
     steady.sort_unstable();
     insta::assert_snapshot!(steady.join("\n"));
+}
+
+#[tokio::test]
+async fn what_replicas_do_with_their_time_is_counted_by_slot_whichever_replica_is_in_it() {
+    let (house, double) = House::with_acts(2, vec![Act::Echo]).await;
+    assert_eq!(house.call("1").await.status, 200);
+    let series = |slot: u16, activity: &str| {
+        format!(
+            r#"millgate_replica_seconds_total{{model="m1",name="add",slot="{slot}",activity="{activity}"}}"#
+        )
+    };
+    let usage = |replica: &str, busy_us| ReplicaUsage {
+        replica: ReplicaId::new(replica),
+        calls: 1,
+        busy_us,
+        interpreter_wait_us: 250_000,
+        idle_us: 4_000_000,
+    };
+    double.say_ready(1, "first");
+    double.say(FromSupervisor::Usage { replicas: vec![usage("first", 1_500_000), usage("spare", 9)] });
+    house.until_figure(&series(1, "busy"), "1.5").await;
+    assert_eq!(house.figure(&series(1, "interpreter_wait")).await.as_deref(), Some("0.25"));
+    assert_eq!(house.figure(&series(1, "idle")).await.as_deref(), Some("4.0"));
+    assert_eq!(house.figure(&series(0, "busy")).await, None, "nobody has said anything of it");
+    double.say_ready(1, "second");
+    double.say(FromSupervisor::Usage { replicas: vec![usage("second", 500_000)] });
+    house.until_figure(&series(1, "busy"), "2.0").await;
+    house.gateway.apply(snapshot(2, vec![])).unwrap();
+    assert_eq!(house.figure(&series(1, "busy")).await, None);
 }
 
 #[tokio::test]
