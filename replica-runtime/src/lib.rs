@@ -36,6 +36,7 @@ mod policy;
 mod program;
 mod python_code;
 pub mod replica;
+mod running;
 mod serve;
 mod signals;
 pub mod template;

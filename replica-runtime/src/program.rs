@@ -12,7 +12,7 @@ use pyo3::{
     types::{PyCFunction, PyDict},
 };
 
-use crate::{json::Codec, page, python_code};
+use crate::{json::Codec, page, python_code, running};
 
 /// Python's half of the runtime, `bootstrap.py`.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl Bootstrap {
             Ok(())
         })?;
         module.call_method1("open_streams", (mark,))?;
+        running::install(py)?;
         Ok(Self(module.unbind()))
     }
 

@@ -31,6 +31,7 @@ use crate::{
     fds::{self, Poll},
     log, page,
     policy::Policy,
+    running,
     turns::Turns,
 };
 
@@ -286,7 +287,8 @@ impl<'a> Server<'a> {
         let answer = told.map(|()| {
             let desk = &self.desk;
             page::begin(&call.request_id);
-            let answer = self.runner.run(body, || desk.close_to_interrupts());
+            let answer =
+                running::during(self.py, call, || self.runner.run(body, || desk.close_to_interrupts()));
             page::end();
             answer
         });

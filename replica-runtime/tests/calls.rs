@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Project, text};
+use harness::{Project, text, until};
 use millgate_contract::{frame::Outcome, limits, nursery::FromTemplate};
 
 #[test]
@@ -263,4 +263,43 @@ fn siblings_draw_different_random_numbers() {
             .import();
     let draw = || template.ready().gateway().answer("1");
     assert_ne!(draw(), draw());
+}
+
+#[test]
+fn a_function_can_ask_which_call_runs_wherever_it_imports_the_sdk() {
+    let template = Project::new(
+        "
+import threading, time
+
+def wait_for_the_end():
+    import millgate
+    while millgate.current_call() is not None:
+        time.sleep(0.001)
+    open('over', 'w').close()
+
+def predict(args):
+    import millgate
+    if args is not None:
+        threading.Thread(target=wait_for_the_end).start()
+    return millgate.current_call()
+",
+    )
+    .import();
+    let replica = template.ready();
+    let mut gateway = replica.gateway();
+    for (request_id, traceparent, expected) in [
+        (
+            "one",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            r#"["one","00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]"#,
+        ),
+        ("two", "", r#"["two",null]"#),
+    ] {
+        let id = gateway.begin_traced(request_id, traceparent);
+        gateway.expect_accepted(id);
+        assert_eq!(text(&gateway.expect_done(id).value), expected);
+    }
+    gateway.answer("1");
+    let over = template.project.folder.path().join("over");
+    until("a thread sees that no call runs", || over.exists());
 }

@@ -1,11 +1,14 @@
 //! Drives the real `millgate-replica` as a supervisor and a gateway would.
 #![allow(unreachable_pub, reason = "shared by test programs")]
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
+
+mod gateway;
+mod log;
 
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{IoSlice, Read as _, Write as _},
+    io::{IoSlice, Write as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::{
@@ -15,14 +18,12 @@ use std::{
     },
     path::PathBuf,
     process::{Child, Command},
-    sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use millgate_contract::{
-    frame::{Call, Done, Frame, HEADER_BYTES, Header, Hello, Join, Outcome, PROTOCOL, RefusalReason, Role},
-    ids::{BuildId, CallId, DeploymentId, ReplicaId, RequestId, SlotIndex},
+    frame::{Frame, Join, PROTOCOL, Role},
+    ids::{BuildId, DeploymentId, ReplicaId, SlotIndex},
     limits, line,
     nursery::{
         FORK_DESCRIPTORS, FromReplica, FromTemplate, GO, SPAWN_CHANNEL_FD, SPAWN_LISTENER_FD, SPEC_FD,
@@ -31,6 +32,11 @@ use millgate_contract::{
     spec::{Confinement, DeploymentSpec, FunctionSpec, Resources, SPEC_FORMAT},
 };
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+
+pub use self::{
+    gateway::{Gateway, call_frame, text},
+    log::Log,
+};
 
 /// No wait here takes this long unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -187,56 +193,6 @@ fn receive<M: serde::de::DeserializeOwned>(socket: &OwnedFd, log: &Log) -> M {
     line::decode(&bytes[..count]).unwrap()
 }
 
-/// What is printed, collected by a thread.
-#[derive(Clone, Default)]
-pub struct Log(Arc<(Mutex<Printed>, Condvar)>);
-
-#[derive(Default)]
-struct Printed {
-    text: String,
-    is_over: bool,
-}
-
-impl Log {
-    fn new() -> (Self, OwnedFd) {
-        let (mut reader, writer) = std::io::pipe().unwrap();
-        let log = Self::default();
-        let shared = log.clone();
-        std::thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(count @ 1..) = reader.read(&mut chunk) {
-                shared.0.0.lock().unwrap().text.push_str(&String::from_utf8_lossy(&chunk[..count]));
-                shared.0.1.notify_all();
-            }
-            shared.0.0.lock().unwrap().is_over = true;
-            shared.0.1.notify_all();
-        });
-        (log, writer.into())
-    }
-
-    /// What has come so far.
-    pub fn text(&self) -> String {
-        self.0.0.lock().unwrap().text.clone()
-    }
-
-    /// Waits until `text` is in it.
-    pub fn wait_for(&self, text: &str) {
-        self.wait(&format!("`{text}`"), |log| log.text.contains(text));
-    }
-
-    /// All of it: waits until nobody can write to it any more.
-    pub fn whole(&self) -> String {
-        self.wait("the end", |log| log.is_over);
-        self.text()
-    }
-
-    fn wait(&self, what: &str, is_so: impl Fn(&Printed) -> bool) {
-        let guard = self.0.0.lock().unwrap();
-        let (log, result) = self.0.1.wait_timeout_while(guard, PATIENCE, |log| !is_so(log)).unwrap();
-        assert!(!result.timed_out(), "{what} is not in the log:\n{}", log.text);
-    }
-}
-
 /// A slot's listener and its path.
 struct Slot {
     listener: UnixListener,
@@ -353,7 +309,7 @@ impl Replica {
     pub fn connect(&self) -> Gateway {
         let stream = UnixStream::connect(&self.slot.path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Gateway { stream, log: self.log.clone(), calls: 0 }
+        Gateway::new(stream, self.log.clone())
     }
 
     /// A gateway's connection that has joined.
@@ -408,100 +364,6 @@ impl Drop for Replica {
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
         }
     }
-}
-
-/// One connection to a replica.
-pub struct Gateway {
-    pub stream: UnixStream,
-    log: Log,
-    calls: u64,
-}
-
-impl Gateway {
-    pub fn hello(&mut self) -> Hello {
-        match self.next() {
-            Frame::Hello(hello) => hello,
-            other => panic!("not hello: {other:?}"),
-        }
-    }
-
-    pub fn send(&mut self, frame: &Frame) {
-        self.stream.write_all(&frame.encode()).unwrap();
-    }
-
-    /// The next frame, or `None` at the end.
-    pub fn receive(&mut self) -> Option<Frame> {
-        let mut raw = [0; HEADER_BYTES];
-        if let Err(error) = self.stream.read_exact(&mut raw) {
-            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "nothing came\n{}", self.log.text());
-            return None;
-        }
-        let header = Header::decode(&raw).unwrap();
-        let mut payload = vec![0; header.payload_bytes];
-        self.stream.read_exact(&mut payload).ok()?;
-        Some(header.decode_payload(payload.into()).unwrap().unwrap())
-    }
-
-    pub fn next(&mut self) -> Frame {
-        self.receive().unwrap_or_else(|| panic!("the connection ended\n{}", self.log.text()))
-    }
-
-    /// Sends a call and does not wait.
-    pub fn begin(&mut self, json: &str) -> CallId {
-        self.begin_within(json, 30_000)
-    }
-
-    pub fn begin_within(&mut self, json: &str, remaining_ms: u32) -> CallId {
-        self.calls += 1;
-        let id = CallId(self.calls);
-        self.send(&call_frame(id, json, remaining_ms));
-        id
-    }
-
-    pub fn expect_accepted(&mut self, id: CallId) {
-        assert_eq!(self.next(), Frame::Accepted(id));
-    }
-
-    pub fn expect_refused(&mut self, id: CallId) {
-        assert_eq!(self.next(), Frame::Refused(id, RefusalReason::Busy));
-    }
-
-    pub fn expect_grant(&mut self) {
-        assert_eq!(self.next(), Frame::Grant);
-    }
-
-    pub fn expect_done(&mut self, id: CallId) -> Done {
-        match self.next() {
-            Frame::Done(done) => {
-                assert_eq!(done.id, id);
-                done
-            }
-            other => panic!("not done: {other:?}"),
-        }
-    }
-
-    /// One call from its begin to its end.
-    pub fn call(&mut self, json: &str) -> Done {
-        let id = self.begin(json);
-        self.expect_accepted(id);
-        self.expect_done(id)
-    }
-
-    /// The answer's JSON.
-    pub fn answer(&mut self, json: &str) -> String {
-        let done = self.call(json);
-        assert_eq!(done.outcome, Outcome::Ok, "{}\n{}", text(&done.value), self.log.text());
-        text(&done.value)
-    }
-}
-
-pub fn call_frame(id: CallId, json: &str, remaining_ms: u32) -> Frame {
-    let call = Call { id, remaining_ms, request_id: RequestId::new("r-1"), traceparent: String::new() };
-    Frame::Call(call, Bytes::copy_from_slice(json.as_bytes()))
-}
-
-pub fn text(bytes: &Bytes) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Waits until `is_so`, which is looked at again and again.
