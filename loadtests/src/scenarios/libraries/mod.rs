@@ -1,7 +1,10 @@
 //! Numerical libraries with thread pools of their own, from the package index: which are forked, and whether three
 //! replicas at once answer right, however they are started. Needs a package index, and a minute for installing.
+//!
+//! `PyTorch` is Debian's (`apt-get install python3-torch`, where Python is of the same version as Debian's): the index has
+//! it only with CUDA, which is gigabytes. Where it is not installed, that is said.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -23,7 +26,7 @@ struct Case {
     start_mode: &'static str,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     Case {
         name: "numpy",
         script: "pip install -q numpy\n",
@@ -83,7 +86,29 @@ const CASES: [Case; 7] = [
         wish: "auto",
         start_mode: "spawn",
     },
+    Case {
+        name: "pytorch",
+        script: WITH_DEBIAN,
+        fit: include_str!("fit_torch.py"),
+        file: include_str!("with_torch.py"),
+        wish: "auto",
+        start_mode: "fork",
+    },
+    Case {
+        name: "pytorch-spawned",
+        script: WITH_DEBIAN,
+        fit: include_str!("fit_torch.py"),
+        file: include_str!("with_torch.py"),
+        wish: "spawn",
+        start_mode: "spawn",
+    },
 ];
+/// The environment sees Debian's packages too.
+const WITH_DEBIAN: &str = "\
+python -c 'import sysconfig; print(\"/usr/lib/python3/dist-packages\",
+    file=open(sysconfig.get_path(\"purelib\") + \"/debian.pth\", \"w\"))'
+python fit.py
+";
 /// Each, with thread pools of two: what is looked for is a fork that waits for threads it has not got. How fast three
 /// such pools are on few cores says nothing.
 const OPTIONS: [&str; 6] = ["--replicas", "3", "--cpu", "2", "--example", r#"{"n":1}"#];
@@ -91,7 +116,12 @@ const OPTIONS: [&str; 6] = ["--replicas", "3", "--cpu", "2", "--example", r#"{"n
 pub(crate) async fn run(time: Duration) -> Figures {
     let mut figures = Figures::default();
     let server = Server::start_with("request_timeout_s = 10\n");
+    let has_torch = has_torch();
     for case in &CASES {
+        if case.script == WITH_DEBIAN && !has_torch {
+            figures.show(case.name, "not tried: no `python3-torch` of this Python's version");
+            continue;
+        }
         let files = [("cdsw-build.sh", case.script), ("fit.py", case.fit), ("model.py", case.file)];
         let options = [&OPTIONS[..], &["--start", case.wish]].concat();
         let model = server.deploy_files(case.name, &files, &options);
@@ -105,13 +135,20 @@ pub(crate) async fn run(time: Duration) -> Figures {
         figures.must_be(format!("{}: calls answered right", case.name), outcome.good(), outcome.all());
         figures.must_be(format!("{}: crossed", case.name), outcome.crossed, 0);
         figures.show(format!("{}: p50", case.name), ms(outcome.quantiles([0.5])[0]));
-        if case.name == "numpy" {
+        if case.file.contains("draw") {
             let (draws, different) = draw(&model).await;
-            figures.must_be("numpy: random numbers that differ", different, draws);
+            figures.must_be(format!("{}: random numbers that differ", case.name), different, draws);
         }
         server.millgate(&["stop", case.name]);
     }
     figures
+}
+
+fn has_torch() -> bool {
+    let mut python = Command::new(std::env::var_os("PYO3_PYTHON").unwrap_or_else(|| "python3".into()));
+    let tried =
+        python.env("PYTHONPATH", "/usr/lib/python3/dist-packages").args(["-c", "import torch"]).output();
+    tried.is_ok_and(|output| output.status.success())
 }
 
 fn text(value: &Value) -> String {
