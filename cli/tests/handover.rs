@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Running, Server, millgate, processes_of, until};
+use common::{Running, Server, millgate, processes_of, role, until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -178,13 +178,8 @@ fn a_successor_that_cannot_start_changes_nothing() {
 fn a_gateway_hands_over_as_well() {
     let folder = folder();
     let data = folder.path().join("data");
-    let role = |name: &str, more: &[&str]| {
-        let mut command = millgate();
-        command.args([name, "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data).args(more);
-        Running::start(command)
-    };
-    let _control = role("control", &[]);
-    let gateway = role("gateway", &["--admin-listen", "127.0.0.1:0"]);
+    let _control = Running::start(role("control", &data));
+    let gateway = Running::start(role("gateway", &data));
     let pids = || pids_of("gateway", &data);
     let answers = || common::post(&gateway.url, "/model", None, r#"{"accessKey":"m","request":1}"#).status;
     until("routes", || (answers() == 401).then_some(()));

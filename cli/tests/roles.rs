@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, process::Command};
 
-use common::{Running, millgate, post, processes_of, until};
+use common::{Running, millgate, post, processes_of, role, until};
 use nix::sys::signal::Signal;
 
 const ADD: &str = "def add(args):\n    print('adding')\n    return args['a'] + args['b']\n";
@@ -21,16 +21,8 @@ fn folder() -> tempfile::TempDir {
 fn a_gateway_goes_on_without_its_control_api_its_own_restart_included() {
     let folder = folder();
     let data = folder.path().join("data");
-    let role = |name: &str| {
-        let mut command = millgate();
-        command.args([name, "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data);
-        if name == "gateway" {
-            command.args(["--admin-listen", "127.0.0.1:0"]);
-        }
-        command
-    };
-    let control = Running::start(role("control"));
-    let gateway = Running::start(role("gateway"));
+    let control = Running::start(role("control", &data));
+    let gateway = Running::start(role("gateway", &data));
     let file = folder.path().join("add/add.py");
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, ADD).unwrap();
@@ -57,17 +49,13 @@ fn a_gateway_goes_on_without_its_control_api_its_own_restart_included() {
     assert_eq!(call(&gateway.url).body["response"], 8);
 
     gateway.kill();
-    let gateway = Running::start(role("gateway"));
+    let gateway = Running::start(role("gateway", &data));
     let answer = until("an answer", || Some(call(&gateway.url)).filter(|a| a.status == 200));
     assert_eq!(answer.body["response"], 8);
     drop(gateway);
 
     // The replicas are nobody's but their supervisor's now; a server of the same directory ends them.
-    let mut serve = millgate();
-    serve
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(&data);
-    assert!(Running::start(serve).interrupt().success());
+    assert!(Running::start(role("serve", &data)).interrupt().success());
     until("the end of the replicas", || processes_of(&data).is_empty().then_some(()));
 }
 

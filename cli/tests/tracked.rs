@@ -9,12 +9,10 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::Path,
-    process::Command,
     sync::Mutex,
 };
 
-use common::{Running, Server, millgate, processes_of, until};
+use common::{Running, Server, millgate, processes_of, role, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -131,15 +129,6 @@ fn kills_between_an_answer_and_its_shipping_lose_nothing_and_double_nothing() {
         until("an answer again", || shop.call(server.url(), kill).then_some(()));
     }
     shop.check(server.url());
-}
-
-fn role(name: &str, data: &Path) -> Command {
-    let mut command = millgate();
-    command.args([name, "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
-    if name != "control" {
-        command.args(["--admin-listen", "127.0.0.1:0"]);
-    }
-    command
 }
 
 #[test]

@@ -33,6 +33,16 @@ pub(crate) fn millgate() -> Command {
     command
 }
 
+/// A role of a server, as it is started on this data directory and free ports.
+pub(crate) fn role(name: &str, data: &Path) -> Command {
+    let mut command = millgate();
+    command.args([name, "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+    if name != "control" {
+        command.args(["--admin-listen", "127.0.0.1:0"]);
+    }
+    command
+}
+
 /// A program in the foreground that printed where it serves.
 pub(crate) struct Running {
     child: Child,
