@@ -16,17 +16,17 @@ use common::{Answer, Server, until};
 use millgate_contract::limits;
 use serde_json::{Value, json};
 
-/// A thread prints a megabyte at a time for ever, and so does each call once.
+/// A thread prints a megabyte at a time for ever, half of it one line, and so does each call once.
 const FLOOD: &str = "
 import threading
-LINE = 'x' * (1 << 20)
+TEXT = 'x' * (1 << 19) + '\\n' + ('y' * 1023 + '\\n') * 512
 def flood():
     while True:
-        print(LINE)
+        print(TEXT)
 def setup():
     threading.Thread(target=flood, daemon=True).start()
 def predict(args):
-    print(LINE)
+    print(TEXT)
     return args
 ";
 
@@ -40,8 +40,10 @@ fn a_flood_of_what_is_printed_blocks_no_call_and_is_counted_where_it_is_dropped(
         let answer = server.call(&access_key, &n.to_string());
         assert_eq!((answer.status, &answer.body["response"]), (200, &Value::from(n)));
     }
-    until("a count of dropped lines in the log", || {
-        server.ok(&["logs", "flood"]).contains(" lines were dropped: printed faster than ").then_some(())
+    until("a count of dropped lines in the log, and a line that was cut", || {
+        let shown = server.ok(&["logs", "flood"]);
+        let is_counted = shown.contains(" lines were dropped: printed faster than ");
+        (is_counted && shown.contains("xxx … (cut)")).then_some(())
     });
     // The newest file and the one before it.
     let run = server.data_dir().join("run");
