@@ -9,6 +9,8 @@ use pyo3::{
     types::{PyDict, PyFloat, PyList},
 };
 
+use super::reader;
+
 /// Why the request cannot be given to the function, for the caller.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request cannot be given to the function: {0}")]
@@ -16,6 +18,11 @@ pub struct BadNumber(String);
 
 /// The Python objects of `json`.
 pub fn decode<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyAny>, BadNumber> {
+    reader::read(py, json).map_or_else(|| judge(py, json), Ok)
+}
+
+/// What is unusual is read once more, by the parser whose verdict counts.
+fn judge<'py>(py: Python<'py>, json: &[u8]) -> Result<Bound<'py, PyAny>, BadNumber> {
     let parse = PythonParse {
         allow_inf_nan: false,
         // Keys repeat from call to call; caching values too would keep the callers' texts alive.

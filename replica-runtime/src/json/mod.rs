@@ -1,6 +1,6 @@
 //! JSON to Python objects and back.
 //!
-//! In, by `jiter`, straight to Python objects: integers are exact up to the 4,300 digits that Python itself allows; a
+//! In, straight to Python objects, what is unusual by `jiter`: integers are exact up to the 4,300 digits that Python itself allows; a
 //! float too large for a double is refused rather than made infinite.
 //!
 //! Out, one walk into one buffer. What a value becomes:
@@ -26,6 +26,7 @@ mod array;
 mod decode;
 mod encode;
 mod fault;
+mod reader;
 mod text;
 
 pub use decode::{BadNumber, decode};
