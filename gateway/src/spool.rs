@@ -5,9 +5,11 @@
 //! the largest record is set aside, and what the record leaves of it is given back. A spool without room, or whose disk
 //! does not take what is written, gives none; calls of functions that track nothing do not ask.
 //!
-//! One thread writes. Calls leave their records in its queue and wait for the write they are in, so a call never waits
-//! for a disk on a thread of the runtime, and the busier the gateway, the more records share one write. When a write
-//! fails, the calls in it are not answered with success: their prediction has a UUID under which nothing could be found.
+//! A call appends its record itself when nobody else writes: that is a copy into the kernel's memory, and costs less than
+//! to hand it to another thread and be woken. Where it would wait, for another call, for a disk that is slow or for one
+//! that every write must reach, it leaves its record to the writing thread and waits for the write it is in; the busier
+//! the gateway, the more records share one. When a write fails, the calls in it are not answered with success: their
+//! prediction has a UUID under which nothing could be found.
 
 mod courier;
 mod folder;
@@ -19,7 +21,7 @@ mod shipment;
 mod tests;
 mod writer;
 
-use std::{io, path::PathBuf, sync::Arc, thread::JoinHandle};
+use std::{io, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
 
 use millgate_contract::tracked::{RECORD_BYTES_MAX, TrackedPrediction};
 use tokio::sync::oneshot;
@@ -27,7 +29,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::{courier::Courier, room::Allowance};
 use self::{
     folder::Folder,
-    queue::{Pending, Queue},
+    queue::{Pen, Pending, Queue},
     room::Room,
     writer::Writer,
 };
@@ -122,10 +124,10 @@ impl Spool {
         let (writer, held_bytes) = Writer::resume(&folder, &config)?;
         metrics.bytes_max.set(config.bytes_max);
         let room = Arc::new(Room::new(config.bytes_max, held_bytes, metrics.bytes.clone()));
-        let shared = Arc::new(Shared { queue: Queue::new(writer.end()), folder, room, metrics, config });
+        let shared = Arc::new(Shared { queue: Queue::new(writer), folder, room, metrics, config });
         let thread = std::thread::Builder::new().name("spool".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || writer.run(&shared)
+            move || writer::run(&shared)
         })?;
         let thread = Thread { shared: Arc::clone(&shared), handle: Some(thread) };
         Ok(Self { shared, _thread: Arc::new(thread) })
@@ -161,9 +163,22 @@ impl Spool {
             return Err(NotKept);
         }
         let allowance = allowance.unwrap_or_else(|| self.shared.room.beyond(record.len() as u64));
+        if self.shared.config.sync == SpoolSync::Kernel
+            && let Some(pen) = self.shared.queue.pen(Instant::now())
+        {
+            return self.write(pen, &record, allowance);
+        }
         let (kept, is_kept) = oneshot::channel();
         self.shared.queue.push(Pending { record, allowance, kept });
         is_kept.await.unwrap_or(Err(NotKept))
+    }
+
+    fn write(&self, mut pen: Pen<'_>, record: &[u8], allowance: Allowance) -> Result<(), NotKept> {
+        let written = pen.writer().append(&self.shared, record);
+        drop(pen);
+        writer::note(&self.shared, written, 1)?;
+        allowance.spend(record.len() as u64);
+        Ok(())
     }
 }
 

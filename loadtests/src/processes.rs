@@ -34,7 +34,7 @@ pub(crate) fn descriptors(pid: i32) -> usize {
 }
 
 /// Processor time of a process and of its threads, since it began.
-fn cpu_time(pid: i32) -> Duration {
+pub(crate) fn cpu_time(pid: i32) -> Duration {
     let fields = stat_fields(pid).unwrap_or_default();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     let ticks_per_s = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100).unsigned_abs();

@@ -9,9 +9,10 @@ mod ingest;
 mod retention;
 mod window;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use millgate_contract::ids::{BuildId, DeploymentId, ModelId};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sqlx::{
     Any, AssertSqlSafe,
@@ -110,6 +111,44 @@ fn of_list<'q>(before: &str, texts: &'q [String], after: &str) -> Query<'q, Any,
 
 /// A JSON object whose values are copied as they are: numbers keep every digit.
 pub(crate) type Metrics = BTreeMap<String, Box<RawValue>>;
+
+/// Whether [`object`] finds one, without keeping anything of it.
+fn is_object(json: &str) -> bool {
+    struct Pairs;
+    struct Key;
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while map.next_entry_seed(Key, PhantomData::<IgnoredAny>)?.is_some() {}
+            Ok(())
+        }
+    }
+    impl<'de> DeserializeSeed<'de> for Key {
+        type Value = ();
+
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+            deserializer.deserialize_str(self)
+        }
+    }
+    impl Visitor<'_> for Key {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a key")
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<(), E> {
+            Ok(())
+        }
+    }
+    let mut text = serde_json::Deserializer::from_str(json);
+    text.deserialize_map(Pairs).and_then(|()| text.end()).is_ok()
+}
 
 /// The object in some bytes, if there is one.
 pub(crate) fn object(json: &[u8]) -> Option<Metrics> {

@@ -1,4 +1,9 @@
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use millgate_contract::{
@@ -195,6 +200,37 @@ async fn a_batch_that_is_not_said_to_be_kept_is_shipped_again() {
     shipment.forget_flight();
     shipment.kept();
     assert_eq!(shipment.next(true).unwrap().unwrap(), batch);
+}
+
+#[tokio::test]
+async fn a_call_that_finds_another_writing_leaves_its_record_and_is_told_when_it_is_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let spool = Spool::open(config(temp.path())).unwrap();
+    let pen = spool.shared.queue.pen(Instant::now()).expect("nobody writes");
+    let (mut first, mut second) = (pin!(keep(&spool, 0, 10)), pin!(keep(&spool, 1, 10)));
+    tokio::select! {
+        biased;
+        _ = &mut first => panic!("nobody can have written it"),
+        _ = &mut second => panic!("nobody can have written it"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(spool.shared.queue.pen(Instant::now()).is_none());
+    drop(pen);
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(ship(&mut shipment(&spool)), names(0..2));
+}
+
+#[tokio::test]
+async fn after_a_slow_write_calls_leave_theirs_to_the_thread_for_a_while() {
+    let temp = tempfile::tempdir().unwrap();
+    let spool = Spool::open(config(temp.path())).unwrap();
+    let began = Instant::now().checked_sub(Duration::from_secs(1)).expect("the machine runs for longer");
+    drop(spool.shared.queue.pen(began).expect("nobody writes"));
+    assert!(spool.shared.queue.pen(Instant::now()).is_none());
+    keep(&spool, 0, 10).await.unwrap();
+    assert_eq!(ship(&mut shipment(&spool)), ["u0"]);
+    assert!(spool.shared.queue.pen(Instant::now() + Duration::from_secs(60)).is_some());
 }
 
 #[tokio::test]

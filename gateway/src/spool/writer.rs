@@ -1,7 +1,8 @@
-//! The thread that writes. It takes what is in the queue, appends it in one write, and tells those who wait.
+//! Writes segments; and the thread that does so for calls which do not write themselves: it takes what is in the queue,
+//! appends it in one write, and tells those who wait.
 //!
-//! After a write that failed it looks every second whether the folder can be written to; until then no call is given
-//! room, so that only calls that were on their way are hit.
+//! After a write that failed the thread looks every second whether the folder can be written to; until then no call is
+//! given room, so that only calls that were on their way are hit.
 
 use std::{
     fs::{self, File},
@@ -12,7 +13,7 @@ use std::{
 use super::{
     NotKept, Shared, SpoolConfig, SpoolSync,
     folder::{Folder, segments},
-    queue::Pending,
+    queue::Turn,
     segment::{AppendError, Mark, Segment},
 };
 
@@ -53,41 +54,8 @@ impl Writer {
         self.segment.as_ref().map_or(fresh, Segment::end)
     }
 
-    /// Writes until the queue is closed.
-    pub(super) fn run(mut self, shared: &Shared) {
-        let mut records = Vec::new();
-        loop {
-            let patience = shared.queue.is_failing().then_some(PROBE_PAUSE);
-            let Some(batch) = shared.queue.take(patience) else { return };
-            if batch.is_empty() {
-                if probe(&shared.folder).is_ok() {
-                    tracing::info!("the spool can be written to again");
-                    set_failing(shared, false);
-                }
-                continue;
-            }
-            records.clear();
-            for pending in &batch {
-                records.extend_from_slice(&pending.record);
-            }
-            match self.append(shared, &records) {
-                Ok(()) => {
-                    shared.queue.set_written(self.end());
-                    keep(batch);
-                }
-                Err(error) => {
-                    tracing::error!(%error, calls = batch.len(), "tracked metrics could not be written");
-                    shared.metrics.failed_calls.inc_by(batch.len() as u64);
-                    set_failing(shared, true);
-                    for pending in batch {
-                        let _ = pending.kept.send(Err(NotKept));
-                    }
-                }
-            }
-        }
-    }
-
-    fn append(&mut self, shared: &Shared, records: &[u8]) -> io::Result<()> {
+    /// Appends whole records, all or nothing.
+    pub(super) fn append(&mut self, shared: &Shared, records: &[u8]) -> io::Result<()> {
         let bytes_max = shared.config.segment_bytes_max;
         let is_full = |s: &Segment| s.end().bytes > 0 && s.end().bytes + records.len() as u64 > bytes_max;
         if self.segment.as_ref().is_none_or(is_full) {
@@ -109,12 +77,48 @@ impl Writer {
     }
 }
 
-fn keep(batch: Vec<Pending>) {
-    for pending in batch {
-        pending.allowance.spend(pending.record.len() as u64);
-        // A caller that has gone has its row all the same.
-        let _ = pending.kept.send(Ok(()));
+/// The thread: writes what calls have left until the queue is closed.
+pub(super) fn run(shared: &Shared) {
+    let mut records = Vec::new();
+    loop {
+        let patience = shared.queue.is_failing().then_some(PROBE_PAUSE);
+        match shared.queue.turn(patience) {
+            None => return,
+            Some(Turn::Idle) => {
+                if probe(&shared.folder).is_ok() {
+                    tracing::info!("the spool can be written to again");
+                    set_failing(shared, false);
+                }
+            }
+            Some(Turn::Write(mut pen, batch)) => {
+                records.clear();
+                for pending in &batch {
+                    records.extend_from_slice(&pending.record);
+                }
+                let written = pen.writer().append(shared, &records);
+                // Before anybody is told: what they have been told of is flushed when they ask.
+                drop(pen);
+                let kept = note(shared, written, batch.len());
+                for pending in batch {
+                    if kept.is_ok() {
+                        pending.allowance.spend(pending.record.len() as u64);
+                    }
+                    // A caller that has gone has its row all the same.
+                    let _ = pending.kept.send(kept);
+                }
+            }
+        }
     }
+}
+
+/// What an end of a write means for the calls in it.
+pub(super) fn note(shared: &Shared, written: io::Result<()>, calls: usize) -> Result<(), NotKept> {
+    written.map_err(|error| {
+        tracing::error!(%error, calls, "tracked metrics could not be written");
+        shared.metrics.failed_calls.inc_by(calls as u64);
+        set_failing(shared, true);
+        NotKept
+    })
 }
 
 fn set_failing(shared: &Shared, is_failing: bool) {
