@@ -49,8 +49,8 @@ bench-counts-keep:
 bench-profile: bench-programs
 	cd bench && python3 -m peers.profile $(OPTIONS)
 
-# Millgate beside its peers and the limits of this machine: writes bench/RESULTS.md. Takes about an hour.
-# OPTIONS="--peers fastapi,nginx --cases add64 --rounds 1 --seconds 2 --extras idle" for a part of it.
+# Millgate beside its peers and the limits of this machine: writes bench/RESULTS.md. About half an hour.
+# OPTIONS="--peers fastapi,nginx --cases add64 --rounds 1 --extras idle" for a part of it; --minutes 25 for so long at most.
 bench-peers: bench-programs
 	cd bench && python3 -m peers $(OPTIONS)
 

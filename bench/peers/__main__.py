@@ -19,9 +19,10 @@ from pathlib import Path
 
 from . import extras
 from .cases import CASES, Case
-from .contestants import LIMITS, PEERS, Contestant
+from .contestants import PEERS, Contestant
 from .environments import BENCH, NotInstalledError, python_of
-from .load import call_once, run
+from .limits import LIMITS
+from .load import run
 from .millgate import Millgate
 from .processes import adopt_orphans, end_all
 from .report import Results, markdown
@@ -29,9 +30,10 @@ from .report import Results, markdown
 #: How long a server may take until it answers.
 _READY_WAIT_S = 120.0
 _WARM_S = 1.0
+_WARM_TRIES = 10
 #: Contestants that are not servers: the function alone, in one process and in two.
 _LOOPS = {"function": 1, "function2": 2}
-_EXTRAS = ["overhead", "idle", "start", "growth"]
+_EXTRAS = ["overhead", "idle", "start", "waiting", "growth"]
 _STAGES_BEGIN = "\n## Where a call goes"
 
 
@@ -44,34 +46,48 @@ def main() -> int:
         everybody[1].title = "Millgate, base"
     wanted = args.peers.split(",") if args.peers else [c.name for c in everybody] + list(_LOOPS)
     cases = [case for case in CASES if not args.cases or case.name in args.cases.split(",")]
-    results = Results(args.rounds, args.seconds)
+    results = Results(args.seconds)
     contestants = [c for c in everybody if c.name in wanted and _is_there(c, results)]
+    loops = [name for name in _LOOPS if name in wanted and not args.compare]
+    begun = time.monotonic()
     try:
-        for number in range(args.rounds):
-            for function in dict.fromkeys(case.function for case in cases):
-                of_function = [case for case in cases if case.function == function]
-                for contestant in contestants:
-                    _measure(contestant, of_function, results, args.seconds)
-                if not args.compare:
-                    _loops([name for name in _LOOPS if name in wanted], of_function, results, args.seconds)
-            print(f"bench: round {number + 1} of {args.rounds} is done", file=sys.stderr)
+        # First, for they are short, and what comes later may have no time.
         if not args.compare:
             _extras(args.extras.split(",") if args.extras else [], results, args)
+        while results.rounds < args.rounds:
+            begun_round = time.monotonic()
+            _round(contestants, loops, cases, results)
+            results.rounds += 1
+            took, until_now = time.monotonic() - begun_round, time.monotonic() - begun
+            print(f"bench: round {results.rounds} of {args.rounds} is done after {until_now:.0f} s", file=sys.stderr)
+            if not args.compare:
+                _write(results, Path(args.out))
+            if args.minutes and until_now + took > args.minutes * 60:
+                print(f"bench: no time for another round within {args.minutes:g} minutes", file=sys.stderr)
+                break
     finally:
         end_all()
     if args.compare:
         print(_comparison(results))
-        return 0
-    _write(results, Path(args.out))
     return 0
+
+
+def _round(contestants: list[Contestant], loops: list[str], cases: list[Case], results: Results) -> None:
+    """Everybody once, one after another."""
+    for function in dict.fromkeys(case.function for case in cases):
+        of_function = [case for case in cases if case.function == function]
+        for contestant in contestants:
+            _measure(contestant, of_function, results)
+        _loops(loops, of_function, results)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="peers", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--peers", default="", help="who is measured; all by default")
     parser.add_argument("--cases", default="", help=", ".join(case.name for case in CASES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--minutes", type=float, default=0.0, help="no round begins that would not end within these")
     parser.add_argument("--extras", default=",".join(_EXTRAS), help="of Millgate alone; an empty text for none")
     parser.add_argument("--out", default=str(BENCH / "RESULTS.md"))
     parser.add_argument("--compare", default="", metavar="PROGRAMS", help="a folder with another build's programs")
@@ -98,7 +114,7 @@ def _folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _measure(contestant: Contestant, cases: list[Case], results: Results, seconds: float) -> None:
+def _measure(contestant: Contestant, cases: list[Case], results: Results) -> None:
     """Starts one contestant for one function, measures its cases, ends it. What fails is reported and left out."""
     cases = [case for case in cases if case.function in contestant.functions and case.name not in contestant.skips]
     if not cases:
@@ -107,32 +123,43 @@ def _measure(contestant: Contestant, cases: list[Case], results: Results, second
         try:
             contestant.start(cases[0], folder)
             _await(contestant, cases[0])
+            _warm(contestant, cases[0])
             for case in cases:
-                target = contestant.target(case)
-                run(target, case, _WARM_S)
-                results.add(contestant.name, case.name, run(target, case, seconds))
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                contestant.check(case)
+                results.add(contestant.name, case.name, run(contestant.target(case), case, results.seconds))
+        except (RuntimeError, OSError, LookupError, TypeError, ValueError, subprocess.SubprocessError) as error:
             output = folder / "output"
             said = output.read_text(errors="replace")[-300:] if output.exists() else ""
-            print(f"bench: {contestant.name}, {cases[0].function}: {error} {said}", file=sys.stderr)
+            print(f"bench: {contestant.name}, {cases[0].function}: {error!r} {said}", file=sys.stderr)
             results.missing[contestant.name] = f"{cases[0].function}: {str(error)[:120]}"
         finally:
             end_all()
 
 
 def _await(contestant: Contestant, case: Case) -> None:
+    """Until it answers; a wrong answer is none of a server that is still starting."""
     until = time.monotonic() + _READY_WAIT_S
     while True:
         try:
-            call_once(contestant.target(case), 10)
-            return
+            return contestant.check(case)
         except OSError as error:
             if time.monotonic() > until:
                 raise RuntimeError(f"no answer within {_READY_WAIT_S:g} s: {error}") from error
             time.sleep(0.1)
 
 
-def _loops(names: list[str], cases: list[Case], results: Results, seconds: float) -> None:
+def _warm(contestant: Contestant, case: Case) -> None:
+    """Calls until a whole second goes well: one worker may answer while another is still importing."""
+    for tries_left in reversed(range(_WARM_TRIES)):
+        try:
+            run(contestant.target(case), case, _WARM_S)
+            return
+        except RuntimeError:
+            if not tries_left:
+                raise
+
+
+def _loops(names: list[str], cases: list[Case], results: Results) -> None:
     for name in names:
         copies = _LOOPS[name]
         results.titles[name] = f"the function alone, {'one process' if copies == 1 else 'two processes'}"
@@ -144,7 +171,7 @@ def _loops(names: list[str], cases: list[Case], results: Results, seconds: float
                 continue
             seen.add(case.arguments())
             with _folder() as folder:
-                found = extras.bare_loop(case, python_of("fastapi"), seconds, copies, folder)
+                found = extras.bare_loop(case, python_of("fastapi"), results.seconds, copies, folder)
             results.add(name, case.name, found)
             if case.function == "add":
                 results.add(name, "add8", found)
@@ -160,6 +187,8 @@ def _extras(names: list[str], results: Results, args: argparse.Namespace) -> Non
                     found = extras.idle(folder, max(args.seconds, 10.0))
                 elif name == "start":
                     found = extras.start(folder, args.rounds)
+                elif name == "waiting":
+                    found = extras.waiting(folder)
                 else:
                     found = extras.growth(args.rounds, calls=5_000)
                 results.extras.update(found)

@@ -7,6 +7,13 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
+_ARGUMENTS = {
+    "add": '{"a": 3, "b": 5}',
+    "hold": '{"seconds": 0}',
+    "iris": '{"petal_length": 5.4}',
+    "sleep": "{}",
+}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -30,7 +37,12 @@ class Case:
         """The JSON that the function is called with."""
         if self.function == "floats":
             return floats(self.floats)
-        return {"add": '{"a": 3, "b": 5}', "iris": '{"petal_length": 5.4}', "sleep": "{}"}[self.function]
+        return _ARGUMENTS[self.function]
+
+    def is_right(self, value: object) -> bool:
+        """Whether the function gives this for `arguments()`."""
+        expected = {"add": 8.0, "iris": 1.88, "sleep": 1.0, "floats": float(self.floats)}[self.function]
+        return isinstance(value, int | float) and abs(value - expected) < 0.01
 
 
 @cache

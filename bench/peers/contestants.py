@@ -1,4 +1,4 @@
-"""Who is measured: peers, each as its own documentation tunes it, and the limits of the machine.
+"""Who is measured: peers, each as its own documentation tunes it.
 
 Each is started for one function with so many workers, in a folder of its own, and says where it is called and how."""
 
@@ -6,19 +6,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
-from . import environments, nginx
+from . import environments
 from .cases import Case
 from .environments import BENCH
-from .load import Target
+from .load import Target, call_once
 from .processes import free_port
 
 _SERVERS = BENCH / "peers" / "servers"
 RELEASE = BENCH.parent / "target" / "release"
+CALL_WAIT_S = 30.0
 
 
 class Contestant(ABC):
@@ -47,6 +48,17 @@ class Contestant(ABC):
     @abstractmethod
     def target(self, case: Case) -> Target:
         """How it is called, once started."""
+
+    def value_of(self, answer: Any) -> object:
+        """What the function gave, of a whole answer."""
+        return answer["response"]
+
+    def check(self, case: Case) -> None:
+        """Calls once and looks at the answer: a server that answers quickly and wrongly is no contestant."""
+        text = call_once(self.target(case), CALL_WAIT_S)
+        value = self.value_of(json.loads(text))
+        if not case.is_right(value):
+            raise RuntimeError(f"{case.name} is answered by `{text[:200]}`")
 
 
 def spawn(command: list[str | Path], folder: Path, **environment: str) -> subprocess.Popen[bytes]:
@@ -144,7 +156,13 @@ class Granian(Peer):
 class RayServe(Peer):
     name, title, requirements = "ray", "Ray Serve", "ray"
     settings = "high-throughput mode, one call at a time per replica"
-    variables = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"}
+    variables = {
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_raylet_start_wait_time_s": "120",
+    }
 
     def command(self, case: Case, folder: Path, python: Path) -> list[str | Path]:
         return ["python", _SERVERS / "ray_serve.py"]
@@ -206,6 +224,9 @@ class MlServer(Peer):
             given = {"name": "args", "shape": [1], "datatype": "BYTES", "data": [case.arguments()]}
         return json.dumps({"inputs": [given]})
 
+    def value_of(self, answer: Any) -> object:
+        return answer["outputs"][0]["data"][0]
+
 
 class Mlflow(Peer):
     name, title, requirements = "mlflow", "MLflow serving", "mlflow"
@@ -224,59 +245,8 @@ class Mlflow(Peer):
     def body(self, case: Case) -> str:
         return f'{{"inputs": {case.arguments()}}}'
 
-
-class Nginx(Contestant):
-    name, title, functions = "nginx", "nginx, fixed answer", ("add", "floats")
-    settings = "two workers, no access log"
-    # It answers before it has read the body, and then what is measured is how it gets rid of the rest.
-    skips = ("floats5mb",)
-    is_proxied = False
-
-    def __init__(self) -> None:
-        self.port = 0
-
-    def version(self) -> str:
-        return nginx.version()
-
-    def prepare(self) -> None:
-        if shutil.which("nginx") is None:
-            raise environments.NotInstalledError("not installed: `deploy/setup.sh bench`")
-
-    def start(self, case: Case, folder: Path) -> None:
-        self.port = free_port()
-        spawn(["nginx", "-c", nginx.configure(folder, self.port, is_proxied=self.is_proxied)], folder)
-
-    def target(self, case: Case) -> Target:
-        return Target(f"http://127.0.0.1:{self.port}/", case.arguments())
-
-
-class NginxNginx(Nginx):
-    name, title = "nginx-nginx", "nginx in front of nginx"
-    settings = "two workers each, kept-alive upstream, no access log"
-    is_proxied = True
-
-
-class HyperHyper(Contestant):
-    name, title, functions = "hyper-hyper", "hyper in front of hyper", ("add", "floats")
-    settings = "untuned, in one process"
-
-    def __init__(self) -> None:
-        self.port = 0
-
-    def version(self) -> str:
-        return "bench/examples/hyper_proxy.rs"
-
-    def prepare(self) -> None:
-        if not (RELEASE / "examples" / "hyper_proxy").exists():
-            raise environments.NotInstalledError("not built: `cargo build --release -p millgate-bench --examples`")
-
-    def start(self, case: Case, folder: Path) -> None:
-        self.port = free_port()
-        spawn([RELEASE / "examples" / "hyper_proxy", f"127.0.0.1:{self.port}", f"127.0.0.1:{free_port()}"], folder)
-
-    def target(self, case: Case) -> Target:
-        return Target(f"http://127.0.0.1:{self.port}/", case.arguments())
+    def value_of(self, answer: Any) -> object:
+        return answer["predictions"]["response"]
 
 
 PEERS: list[type[Contestant]] = [FastApi, Granian, RayServe, Mlflow, BentoMl, LitServe, MlServer]
-LIMITS: list[type[Contestant]] = [Nginx, NginxNginx, HyperHyper]

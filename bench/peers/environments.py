@@ -25,10 +25,9 @@ def python_of(peer: str) -> Path:
     if stamp.exists() and stamp.read_text() == requirements.read_text():
         return python
     print(f"bench: installing {peer}", file=sys.stderr)
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)],
-    ):
+    # What is used is compiled when it is first used: all of it takes longer than the installation.
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [*install, "-r", str(requirements)]):
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_INSTALL_WAIT_S)
         except subprocess.TimeoutExpired as late:

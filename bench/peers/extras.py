@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import time
@@ -13,12 +14,16 @@ from pathlib import Path
 from .cases import CASES, Case
 from .contestants import RELEASE
 from .environments import BENCH
-from .load import call_once
+from .load import Target, call_once
 from .millgate import Millgate
 from .processes import cpu_s, descendants, pss_mb
 
 ADD = CASES[0]
 _IDLE_SETTLE_S = 3.0
+_WAITING_CALLS = 40
+_LINE_WAIT_S = 20.0
+#: The most that a body may have.
+_BODY_BYTES = 5_242_880
 
 
 def _example(name: str, *args: str) -> object:
@@ -85,6 +90,50 @@ def start(folder: Path, rounds: int) -> dict[str, list[float]]:
     return {"start_ms": found}
 
 
+def waiting(folder: Path) -> dict[str, list[float]]:
+    """What a call in line with 5 MB costs the gateway beyond its body, in KB: all calls but the first wait."""
+    millgate = Millgate()
+    server = millgate.serve(folder)
+    millgate.deploy("hold", 1)
+    target = millgate.target(Case("hold", "", "hold", 1, workers=1))
+    call_once(target, 30)
+    before_kb = _private_kb(server)
+    callers = [_send(target, target.body.replace('"seconds": 0', f'"seconds": {_LINE_WAIT_S:g}'))]
+    body = _padded(target.body)
+    callers += [_send(target, body) for _ in range(_WAITING_CALLS)]
+    until = time.monotonic() + _LINE_WAIT_S
+    while millgate.gauge("millgate_line_calls") < _WAITING_CALLS:
+        if time.monotonic() > until:
+            raise RuntimeError(f"not {_WAITING_CALLS} calls in line within {_LINE_WAIT_S:g} s")
+        time.sleep(0.1)
+    each_kb = (_private_kb(server) - before_kb) / _WAITING_CALLS
+    for caller in callers:
+        caller.close()
+    return {"waiting_kb": [each_kb - len(body) / 1024]}
+
+
+def _padded(body: str) -> str:
+    """The same call, with so much in it that it is as large as may be."""
+    name = ', "padding": ""'
+    padding = "x" * (_BODY_BYTES - len(body) - len(name))
+    return f"{body[:-2]}{name[:-1]}{padding}{name[-1]}{body[-2:]}"
+
+
+def _send(target: Target, body: str) -> socket.socket:
+    """A call whose answer nobody reads."""
+    host, port = target.url.removeprefix("http://").removesuffix("/model").split(":")
+    caller = socket.create_connection((host, int(port)), _LINE_WAIT_S)
+    head = f"POST /model HTTP/1.1\r\nHost: {host}\r\nAuthorization: {target.authorization}\r\n"
+    caller.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return caller
+
+
+def _private_kb(pid: int) -> int:
+    """Memory of a process that is no file's."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0])
+
+
 def growth(rounds: int, calls: int) -> dict[str, list[float]]:
     """What a call costs the gateway's thread with more models and keys, and how long a route change takes."""
     found = _example("growth", str(calls), str(rounds))
@@ -92,7 +141,8 @@ def growth(rounds: int, calls: int) -> dict[str, list[float]]:
     one = statistics.median(found["call_us_1_model_1_key"])
     return {
         **found,
-        "growth_models_percent": [(each / one - 1) * 100 for each in found["call_us_1000_models"]],
+        "growth_one_model_percent": [(each / one - 1) * 100 for each in found["call_us_one_of_1000_models"]],
+        "growth_models_percent": [(each / one - 1) * 100 for each in found["call_us_each_of_1000_models"]],
         "growth_keys_percent": [(each / one - 1) * 100 for each in found["call_us_10000_keys"]],
     }
 

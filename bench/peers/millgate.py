@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 from .cases import Case
@@ -99,6 +101,12 @@ class Millgate(Contestant):
     def api_key(self) -> str:
         """The administrator's."""
         return str(json.loads((self.folder / "data" / "credentials.json").read_text())["api_key"])
+
+    def gauge(self, name: str) -> float:
+        """The sum of a figure on the page of metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[{{ ]", line))
 
     def target(self, case: Case) -> Target:
         body = f'{{"accessKey": "{self.model["access_key"]}", "request": {case.arguments()}}}'

@@ -18,8 +18,9 @@ from .cases import CASES, Case
 class Results:
     """Everything that was found. Figures are kept by contestant, case and kind, one for each round."""
 
-    rounds: int
     seconds: float
+    #: That are done.
+    rounds: int = 0
     titles: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
@@ -47,9 +48,8 @@ def _number(value: float) -> str:
 
 
 def _noise(values: list[float]) -> str:
-    """Half of what lies between the least and the most, in percent of the median."""
-    middle = statistics.median(values)
-    return f" ±{(max(values) - min(values)) / 2 / middle * 100:.0f} %" if len(values) > 1 and middle else ""
+    """The least and the most."""
+    return f" ({_number(min(values))}–{_number(max(values))})" if len(values) > 1 else ""
 
 
 def _cell(results: Results, contestant: str, case: Case) -> str:
@@ -137,13 +137,15 @@ AIMS = [
     Aim("1 MB of floats ÷ FastAPI + uvicorn", 5, _ratio("floats1mb", "rate", "fastapi")),
     Aim("1 MB of floats ÷ the best peer", 2, _best_peer("floats1mb")),
     Aim("5 MB of floats ÷ FastAPI + uvicorn", 5, _ratio("floats5mb", "rate", "fastapi")),
+    Aim("memory per waiting 5 MB call, beyond its body", 64, _extra("waiting_kb"), "KB", is_floor=False),
     Aim("10 ms, 4 replicas: rate ÷ ideal", 0.97, _of_ideal),
     Aim("10 ms, 4 replicas: p99 ÷ p50", 1.05, _tail, is_floor=False),
     Aim("gateway's overhead at half load, p99", 150, _extra("overhead_p99_us"), "µs", is_floor=False),
     Aim("idle, `add` with 2 replicas, Pss of everything", 60, _extra("idle_pss_mb"), "MB", is_floor=False),
     Aim("idle, CPU of everything", 0.2, _extra("idle_cpu_percent"), "% of a core", is_floor=False),
     Aim("start of the server to the first answer", 300, _extra("start_ms"), "ms", is_floor=False),
-    Aim("cost of a call, 1 → 1,000 models", 5, _extra("growth_models_percent"), "%", is_floor=False),
+    Aim("cost of a call, 1 → 1,000 models, one called", 5, _extra("growth_one_model_percent"), "%", is_floor=False),
+    Aim("the same, each called in turn (cold caches)", 5, _extra("growth_models_percent"), "%", is_floor=False),
     Aim("cost of a call, 1 → 10,000 API keys", 5, _extra("growth_keys_percent"), "%", is_floor=False),
     Aim("route change with 1,000 models", 20, _extra("route_change_ms"), "ms", is_floor=False),
 ]
@@ -178,7 +180,7 @@ def markdown(results: Results, stages: str) -> str:
         f"- {_machine()}, {_wrk_version()}",
     ]
     lines += [
-        f"- medians of {results.rounds} rounds of {results.seconds:g} s, contestants in turn; ± is half of the range",
+        f"- medians of {results.rounds} rounds of {results.seconds:g} s, contestants in turn; in brackets the range",
         "- a cell: calls/s; p50, p99 in ms. CPU is that of the whole process tree, in user and system",
         "",
     ]
