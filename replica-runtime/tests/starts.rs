@@ -45,6 +45,12 @@ fn the_environment_is_the_deployments_and_nothing_else() {
 }
 
 #[test]
+fn a_function_s_timers_are_not_late_for_the_sake_of_others() {
+    let code = "def predict(args):\n    return int(open('/proc/self/timerslack_ns').read())\n";
+    assert_eq!(Project::new(code).import().ready().gateway().answer("0"), "1");
+}
+
+#[test]
 fn a_failed_import_is_named_in_one_line_and_traced_in_the_log() {
     let (failure, log) = Project::new("import os\nimport no_such_module_here\n").import_failure();
     assert_eq!(failure.step, Step::Import);
