@@ -189,7 +189,11 @@ fn python(folder: &Path) -> Vec<Stage> {
 
 fn answers() -> Vec<Stage> {
     let replica = ReplicaId::new("add-two-numbers-1-1-86b9b58b7b-g6s8r");
-    vec![Stage::new("envelope", move || {
-        black_box(envelope::success(black_box(b"8"), &replica, None));
-    })]
+    let mut event = bench::Event::default();
+    vec![
+        Stage::new("envelope", move || {
+            black_box(envelope::success(black_box(b"8"), &replica, None));
+        }),
+        Stage::new("call event", move || assert!(event.write())),
+    ]
 }

@@ -14,7 +14,7 @@ use std::{io, path::PathBuf};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::lane::Lane;
-pub(crate) use event::{CallEvent, Names, millis};
+pub(crate) use event::{CallEvent, Names, Writer};
 use files::Files;
 pub use query::{CallFilter, CallFilterError, read_calls};
 

@@ -19,7 +19,7 @@ use hyper::{HeaderMap, http::Extensions};
 pub use forwarded::ForwardedHeader;
 pub use network::{Network, NetworkError};
 
-/// An extension of every request of a caller's, put there by whoever accepted its connection.
+/// An extension of every request of a caller's that is not a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallerAddress(pub IpAddr);
 

@@ -10,7 +10,7 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 
-use super::{CallEvent, CallLogConfig};
+use super::{CallEvent, CallLogConfig, Writer};
 use crate::lane::Drain;
 
 const PREFIX: &str = "calls-";
@@ -25,6 +25,7 @@ pub(super) struct Files {
     /// Files begun so far.
     begun: u64,
     lines: Vec<u8>,
+    writer: Writer,
     lost: Counter,
     is_failing: bool,
 }
@@ -46,7 +47,15 @@ pub(super) struct Kept {
 
 impl Files {
     pub(super) fn new(config: CallLogConfig, lost: Counter) -> Self {
-        Self { config, open: None, begun: 0, lines: Vec::new(), lost, is_failing: false }
+        Self {
+            config,
+            open: None,
+            begun: 0,
+            lines: Vec::new(),
+            writer: Writer::default(),
+            lost,
+            is_failing: false,
+        }
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -105,8 +114,7 @@ impl Drain<Box<CallEvent>> for Files {
         let events = batch.len() as u64;
         self.lines.clear();
         for event in batch.drain(..) {
-            serde_json::to_writer(&mut self.lines, &event).expect("an event is JSON, and memory takes it");
-            self.lines.push(b'\n');
+            self.writer.write(&mut self.lines, &event);
         }
         match self.write() {
             Ok(()) => self.is_failing = false,

@@ -1,29 +1,46 @@
-use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::UNIX_EPOCH};
+use std::{
+    fs,
+    net::IpAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use millgate_contract::ids::{ModelId, RequestId};
+use millgate_contract::ids::{DeploymentId, KeyId, ModelId, ReplicaId, RequestId, Username};
 
-use super::{event::Names, *};
-use crate::lane::Drain;
+use super::*;
+use crate::{keys::KeyFacts, lane::Drain, metrics::KeyCalls};
 
 fn event(number: u64, model: &str) -> Box<CallEvent> {
     Box::new(CallEvent {
-        time: UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_000 + number),
+        time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + number),
         request_id: RequestId::new(format!("r-{number}")),
         trace_id: None,
-        names: Some(Arc::new(Names { model: ModelId::new(model), name: format!("name of \"{model}\"") })),
+        names: Some(Arc::new(Names::new(ModelId::new(model), format!("name of \"{model}\"")))),
         deployment: None,
         replica: None,
         status: 200,
         code: if number.is_multiple_of(2) { "ok" } else { "model.busy" },
-        wait_ms: None,
-        run_ms: None,
-        total_ms: 1.5,
+        waited: None,
+        ran: None,
+        took: Duration::from_micros(1_500),
         request_bytes: 10,
         response_bytes: 20,
         address: IpAddr::from([127, 0, 0, 1]),
-        user: None,
-        key: None,
+        holder: None,
     })
+}
+
+fn line(event: &CallEvent) -> String {
+    let mut line = Vec::new();
+    Writer::default().write(&mut line, event);
+    assert_eq!(line.pop(), Some(b'\n'));
+    String::from_utf8(line).unwrap()
+}
+
+fn json(event: &CallEvent) -> serde_json::Value {
+    serde_json::from_str(&line(event)).unwrap()
 }
 
 fn config(folder: &Path) -> CallLogConfig {
@@ -56,10 +73,50 @@ fn filter(parameters: &[(&str, &str)]) -> CallFilter {
 
 #[test]
 fn an_event_has_its_form_and_leaves_out_what_is_not_known() {
-    let text = serde_json::to_string(&event(1_234, "m1")).unwrap();
-    insta::assert_snapshot!(text);
-    let unrouted = serde_json::to_value(CallEvent { names: None, ..*event(0, "m1") }).unwrap();
+    insta::assert_snapshot!(line(&event(1_234, "m1")));
+    let unrouted = json(&CallEvent { names: None, ..*event(0, "m1") });
     assert!(unrouted.get("model").is_none() && unrouted.get("model_name").is_none());
+}
+
+#[test]
+fn an_event_of_which_everything_is_known_says_everything() {
+    let facts = KeyFacts {
+        key: KeyId::new("k-1"),
+        user: Username::new("name\\ with \n"),
+        expires_at_s: 0,
+        not_before_s: 0,
+        calls: KeyCalls::default(),
+    };
+    let event = CallEvent {
+        trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
+        deployment: Some(DeploymentId::new("d-1")),
+        replica: Some(ReplicaId::new("add-1-1-x-0")),
+        waited: Some(Duration::ZERO),
+        ran: Some(Duration::from_micros(12_340)),
+        took: Duration::from_micros(30_000_007),
+        holder: Some(Arc::new(facts)),
+        ..*event(987, "m1")
+    };
+    let expected = serde_json::json!({
+        "time": "2023-11-14T22:13:20.987Z", "request_id": "r-987", "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "model": "m1", "model_name": "name of \"m1\"", "deployment": "d-1", "replica": "add-1-1-x-0", "status": 200,
+        "code": "model.busy", "wait_ms": 0.0, "run_ms": 12.34, "total_ms": 30_000.007, "request_bytes": 10,
+        "response_bytes": 20, "address": "127.0.0.1", "user": "name\\ with \n", "key": "k-1",
+    });
+    assert_eq!(json(&event), expected);
+}
+
+#[test]
+fn each_event_has_the_date_of_its_own_second() {
+    let (mut writer, mut lines) = (Writer::default(), Vec::new());
+    for number in [1_999, 2_000, 2_001, 0] {
+        writer.write(&mut lines, &event(number, "m1"));
+    }
+    let lines = String::from_utf8(lines).unwrap();
+    let times: Vec<&str> = lines.lines().map(|line| &line[9..33]).collect();
+    let expected =
+        ["21.999", "22.000", "22.001", "20.000"].map(|second| format!("2023-11-14T22:13:{second}Z"));
+    assert_eq!(times, expected);
 }
 
 #[test]
@@ -124,7 +181,7 @@ fn lines_that_are_not_whole_are_passed_over() {
     let path = files::list(&config.folder).unwrap().remove(0).path;
     let mut bytes = fs::read(&path).unwrap();
     bytes.extend_from_slice(b"{\"time\":\"2023-\n\xff\xfe\n\n{}\n");
-    let whole = serde_json::to_string(&event(3, "m1")).unwrap();
+    let whole = line(&event(3, "m1"));
     bytes.extend_from_slice(whole.as_bytes());
     bytes.extend_from_slice(b"\n{\"time\":\"2024");
     fs::write(&path, bytes).unwrap();

@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use super::{Fault, clock::Clock};
-use crate::http::BoxError;
+use crate::{caller_address::CallerAddress, http::BoxError};
 
 /// What a body is held to.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,7 @@ impl BodyClock {
 /// The body of a request, for whoever answers what is not a call.
 pub struct CallerBody {
     body: Incoming,
+    caller: CallerAddress,
     /// Where nobody else keeps it.
     late: Option<Lateness>,
 }
@@ -65,10 +66,16 @@ struct Lateness {
 }
 
 impl CallerBody {
-    pub(crate) fn new(body: Incoming, limits: Option<BodyLimits>) -> Self {
+    pub(crate) fn new(body: Incoming, caller: CallerAddress, limits: Option<BodyLimits>) -> Self {
         let late =
             limits.map(|limits| Lateness { limits, body: BodyClock::default(), clock: Clock::default() });
-        Self { body, late }
+        Self { body, caller, late }
+    }
+
+    /// Where its request comes from. It is told here, and not as an extension of the request, because a request's first
+    /// extension costs three allocations.
+    pub(crate) fn caller(&self) -> CallerAddress {
+        self.caller
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
     wire::{Protocol, Wire},
 };
 use crate::{
-    caller_address::{CallerAddress, Proxies},
+    caller_address::Proxies,
     config::GatewayConfig,
     gate::{Answered, Counted, Exchange, Gate, GateLimits, Pace, PaceLimits},
     gateway::Inner,
@@ -239,8 +239,7 @@ impl Accepting {
             let body_limits = (protocol == Protocol::Http2).then_some(limits.gate.body);
             let service = move |request: Request<Incoming>| {
                 let caller = door.proxies.caller(address, request.headers());
-                let mut request = request.map(|body| CallerBody::new(body, body_limits));
-                request.extensions_mut().insert::<CallerAddress>(caller);
+                let request = request.map(|body| CallerBody::new(body, caller, body_limits));
                 // hyper keeps room for an answer's future in every connection and moves it there at every call: 9 KB,
                 // which were half of all bytes that a call copied (`make bench-profile`).
                 Box::pin(service(request))

@@ -16,7 +16,7 @@ use millgate_contract::{
 };
 
 use crate::{
-    call_log::{CallEvent, CallLog, millis},
+    call_log::{CallEvent, CallLog},
     caller_address::CallerAddress,
     dispatch::{Progress, Ran},
     gateway::Inner,
@@ -33,7 +33,7 @@ pub(super) struct Record<'a> {
     inner: &'a Inner,
     request_id: &'a RequestId,
     begun: Instant,
-    address: IpAddr,
+    pub(super) address: IpAddr,
     /// What the replica is told of the trace: the caller's context, ours where the call is recorded, or nothing.
     pub(super) traceparent: Cow<'a, str>,
     trace: Option<CallTrace>,
@@ -54,7 +54,12 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn begin(inner: &'a Inner, request_id: &'a RequestId, parts: &'a Parts) -> Self {
+    pub(super) fn begin(
+        inner: &'a Inner,
+        request_id: &'a RequestId,
+        parts: &'a Parts,
+        caller: CallerAddress,
+    ) -> Self {
         let context = TraceContext::of(&parts.headers);
         let trace = inner.tracer.as_ref().and_then(|tracer| tracer.begin(context));
         let traceparent = match &trace {
@@ -65,7 +70,7 @@ impl<'a> Record<'a> {
             inner,
             request_id,
             begun: Instant::now(),
-            address: CallerAddress::of(&parts.extensions),
+            address: caller.0,
             traceparent,
             trace,
             route: None,
@@ -162,14 +167,13 @@ impl<'a> Record<'a> {
             replica: self.replica().cloned(),
             status: self.status,
             code: self.code,
-            wait_ms: self.progress.waited().map(millis),
-            run_ms: self.run().map(millis),
-            total_ms: millis(took),
+            waited: self.progress.waited(),
+            ran: self.run(),
+            took,
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
             address: self.address,
-            user: self.holder.as_ref().map(|facts| facts.user.clone()),
-            key: self.holder.as_ref().map(|facts| facts.key.clone()),
+            holder: self.holder.clone(),
         }));
     }
 }

@@ -8,8 +8,8 @@ use millgate_contract::{ids::RequestId, refusal::Refusal};
 
 use super::{Body, CallerBody, access::Record, answer, body, cors};
 use crate::{
-    authentication::authenticate, call::Order, caller_address::CallerAddress, dispatch::dispatch,
-    gateway::Inner, prediction, routes::Route, split::split,
+    authentication::authenticate, call::Order, dispatch::dispatch, gateway::Inner, prediction, routes::Route,
+    split::split,
 };
 
 /// Answers a request to one of the paths of models.
@@ -19,7 +19,7 @@ pub(super) async fn answer(inner: &Inner, request: Request<CallerBody>, id: &Req
     if parts.method == Method::OPTIONS {
         return cors::preflight(origins, &parts.headers);
     }
-    let mut record = Record::begin(inner, id, &parts);
+    let mut record = Record::begin(inner, id, &parts, body.caller());
     let mut response = match call(inner, &parts, body, id, &mut record).await {
         Ok(envelope) => {
             record.succeed(envelope.len());
@@ -102,8 +102,7 @@ async fn admit(
     record: &mut Record<'_>,
 ) -> Result<(), Refusal> {
     if route.spec.requires_api_key {
-        let peer = CallerAddress::of(&parts.extensions);
-        let facts = authenticate(inner, &parts.headers, peer, &mut record.rates).await?;
+        let facts = authenticate(inner, &parts.headers, record.address, &mut record.rates).await?;
         let facts = record.holder.insert(facts);
         inner.metrics.keys.count(&facts.calls, &facts.key, facts.expires_at_s);
         if !inner.table().as_ref().is_some_and(|table| table.allows(&facts.user, route)) {

@@ -33,6 +33,8 @@ pub(super) async fn answer(
         answer::refusal(&Refusal::NotFound, None)
     } else {
         pass_on_id(&mut request, &id);
+        let caller = request.body().caller();
+        request.extensions_mut().insert(caller);
         other.oneshot(request).await?.map(Either::Right)
     };
     answer::set_request_id(&mut response, &id);
