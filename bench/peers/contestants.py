@@ -161,7 +161,6 @@ class RayServe(Peer):
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_AUTH_MODE": "disabled",
-        "RAY_raylet_start_wait_time_s": "120",
     }
 
     def command(self, case: Case, folder: Path, python: Path) -> list[str | Path]:
