@@ -28,7 +28,7 @@ from .processes import adopt_orphans, end_all
 from .report import Results, markdown
 
 #: How long a server may take until it answers.
-_READY_WAIT_S = 120.0
+_READY_WAIT_S = 60.0
 _WARM_S = 1.0
 _WARM_TRIES = 10
 #: Contestants that are not servers: the function alone, in one process and in two.
@@ -72,12 +72,22 @@ def main() -> int:
     return 0
 
 
+class NotStartedError(Exception):
+    """A contestant that does not answer though it was given time."""
+
+
 def _round(contestants: list[Contestant], loops: list[str], cases: list[Case], results: Results) -> None:
     """Everybody once, one after another."""
     for function in dict.fromkeys(case.function for case in cases):
         of_function = [case for case in cases if case.function == function]
-        for contestant in contestants:
-            _measure(contestant, of_function, results)
+        for contestant in list(contestants):
+            try:
+                _measure(contestant, of_function, results)
+            except NotStartedError as why:
+                # It would cost the others their time each round.
+                print(f"bench: {contestant.name} is left out from here on: {why}", file=sys.stderr)
+                results.missing[contestant.name] = str(why)[:120]
+                contestants.remove(contestant)
         _loops(loops, of_function, results)
 
 
@@ -144,7 +154,7 @@ def _await(contestant: Contestant, case: Case) -> None:
             return contestant.check(case)
         except OSError as error:
             if time.monotonic() > until:
-                raise RuntimeError(f"no answer within {_READY_WAIT_S:g} s: {error}") from error
+                raise NotStartedError(f"{case.function}: no answer within {_READY_WAIT_S:g} s: {error}") from error
             time.sleep(0.1)
 
 
