@@ -194,6 +194,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_ceiling_of_replicas_is_at_most_199() {
+        assert_eq!(read("replicas_ceiling = 199\n").unwrap().replicas_ceiling, 199);
+        for wrong in ["0", "200"] {
+            let failure = read(&format!("replicas_ceiling = {wrong}\n")).unwrap_err().to_string();
+            assert!(failure.contains("from 1 to 199"), "{failure}");
+        }
+    }
+
     const EXAMPLE: &str = include_str!("../../deploy/millgate.toml");
 
     #[test]

@@ -226,3 +226,21 @@ async fn a_new_access_key_takes_the_place_of_the_old() {
     let refused = rig.call_as(&bob, "POST", &format!("{model}:regenerate_access_key"), json!({})).await;
     assert_eq!(refused.error().0, 403);
 }
+
+#[tokio::test]
+async fn replicas_are_bounded_by_the_administrator_s_ceiling() {
+    let mut rig = Rig::new().await;
+    let project = rig.project("p").await;
+    let model = rig.model(&project, "m").await;
+    let build = rig.build(&model, 1).await;
+    for (ceiling, most) in [(None, 9), (Some(199), 199)] {
+        rig.restart_with(|config| config.replicas_ceiling = ceiling.unwrap_or(config.replicas_ceiling)).await;
+        let deployments = format!("{build}/deployments");
+        let asked = |replicas: u16| json!({ "replicas": replicas });
+        let deployment = rig.call("POST", &deployments, asked(most)).await.ok();
+        assert_eq!(deployment["replicas"], most);
+        let refused = rig.call("POST", &deployments, asked(most + 1)).await.error();
+        assert_eq!(refused.0, 400);
+        assert!(refused.1.contains("`replicas`") && refused.1.contains(&most.to_string()), "{refused:?}");
+    }
+}
