@@ -4,7 +4,6 @@
 # usage: deploy/runtimes.sh build [PYTHON…]   of the named Pythons first, and of every other one found here
 #        deploy/runtimes.sh second            names one further Python, the newest; says so when there is none
 #        deploy/runtimes.sh develop PYTHON    builds its runtime without optimisation, for tests
-#        deploy/runtimes.sh test PYTHON       runs the runtime's own tests with it
 #
 # For each Python only what depends on it is compiled (6 of some 70 crates), and nothing a second time: all builds keep
 # their intermediate files in the one build folder, and only the program goes to a folder of its version. Cargo would
@@ -95,22 +94,13 @@ build() {
     [ -n "$any" ] || say "no Python found besides the default one that can be embedded; name one: make runtimes PYTHONS=/path/to/python3.12"
 }
 
-# embeddable PYTHON: its minor version and program, or the end.
-embeddable() {
-    local answer
-    answer=$(about "$1")
-    case $answer in ok\ *) echo "${answer#ok }" ;; *) say "error: $1: $answer"; exit 1 ;; esac
-}
-
 # The one program, without optimisation, beside the programs that tests run.
 develop() {
-    for_python "$@" build --bin millgate-replica
+    local answer
+    answer=$(about "$1")
+    case $answer in ok\ *) set -- ${answer#ok } ;; *) say "error: $1: $answer"; exit 1 ;; esac
+    for_python "$1" "$2" build --bin millgate-replica
     keep "$1" debug
-}
-
-# Of the whole workspace, since what is compiled of it is shared then; of the other packages nothing is compiled anew.
-test_runtime() {
-    for_python "$@" nextest run -E 'package(millgate-replica-runtime)'
 }
 
 command=${1:-build}
@@ -119,9 +109,6 @@ named=
 case $command in
     build) build "$@" ;;
     second) candidates | found | sort -n | tail -n 1 | cut -d' ' -f2- ;;
-    develop | test)
-        python=$(embeddable "$1")
-        if [ "$command" = test ]; then test_runtime $python; else develop $python; fi
-        ;;
-    *) echo "usage: deploy/runtimes.sh build [PYTHON…] | second | develop PYTHON | test PYTHON" >&2; exit 2 ;;
+    develop) develop "$1" ;;
+    *) echo "usage: deploy/runtimes.sh build [PYTHON…] | second | develop PYTHON" >&2; exit 2 ;;
 esac

@@ -46,11 +46,7 @@ if [ -n "$second" ]; then
 else
     printf '\n== NO SECOND PYTHON here that can be embedded: one version only is tested\n'
 fi
-ran=('run: [0-9]+ passed' ', [0-9]+ (failed|timed out)')
-count "Rust tests" "${ran[@]}" cargo nextest run --workspace --locked
-if [ -n "$second" ]; then
-    count "runtime's own tests with $second" "${ran[@]}" deploy/runtimes.sh test "$second"
-fi
+count "Rust tests" 'run: [0-9]+ passed' ', [0-9]+ (failed|timed out)' cargo nextest run --workspace --locked
 count "documentation tests" ' [0-9]+ passed' ' [0-9]+ failed' cargo test --workspace --doc --locked --quiet
 count "Python tests" '[0-9]+ passed' '[0-9]+ (failed|error)' .venv/bin/python -m pytest -q python-shim
 
