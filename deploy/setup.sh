@@ -55,6 +55,8 @@ fi
 [ "$need" = test ] || exit 0
 
 debian promtool prometheus
+# Its server is not among the commands: `debian` is told to look for what never is.
+deploy/postgres.sh found 2>/dev/null || debian postgres-server-of-tests postgresql
 
 cargo nextest --version >/dev/null 2>&1 || {
     say "installing cargo-nextest"

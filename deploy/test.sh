@@ -46,7 +46,10 @@ if [ -n "$second" ]; then
 else
     printf '\n== NO SECOND PYTHON here that can be embedded: one version only is tested\n'
 fi
-count "Rust tests" 'run: [0-9]+ passed' ', [0-9]+ (failed|timed out)' cargo nextest run --workspace --locked
+ran=('run: [0-9]+ passed' ', [0-9]+ (failed|timed out)')
+count "Rust tests" "${ran[@]}" cargo nextest run --workspace --locked
+# The same tests of the control API once more, with its state in PostgreSQL: what holds of one store holds of the other.
+count "control API on PostgreSQL" "${ran[@]}" deploy/postgres.sh with cargo nextest run -p millgate-control-api --locked
 count "documentation tests" ' [0-9]+ passed' ' [0-9]+ failed' cargo test --workspace --doc --locked --quiet
 count "Python tests" '[0-9]+ passed' '[0-9]+ (failed|error)' .venv/bin/python -m pytest -q python-shim
 

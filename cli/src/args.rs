@@ -84,6 +84,10 @@ pub(crate) enum Command {
     /// Manage the keys that models are called by
     #[command(subcommand)]
     AccessKey(AccessKey),
+    /// Write the database of a server on this host into a file; the server may run
+    Backup(Backup),
+    /// Fill a new data directory, or a new database, from a backup
+    Restore(Restore),
     /// Run one deployment's processes (started by the launcher)
     #[command(hide = true)]
     Supervise { run_dir: PathBuf },
@@ -102,18 +106,67 @@ pub(crate) struct Serve {
 /// What `serve`, `gateway` and `control` share.
 #[derive(Debug, Args)]
 pub(crate) struct Role {
-    /// A TOML file with these settings
-    #[arg(long, value_name = "FILE", env = env_vars::CONFIG)]
-    pub(crate) config: Option<PathBuf>,
-    /// Where the server keeps everything
-    #[arg(long, value_name = "DIR", env = env_vars::DATA_DIR)]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Where calls, the API and the dashboard are served
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
     /// Where `/live`, `/ready` and `/metrics` are served
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin_listen: Option<SocketAddr>,
+}
+
+/// Where a server keeps things.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// A TOML file with these settings
+    #[arg(long, value_name = "FILE", env = env_vars::CONFIG)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the server keeps everything
+    #[arg(long, value_name = "DIR", env = env_vars::DATA_DIR)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A PostgreSQL database in place of the file in the data directory; better in the file or the variable, since it
+    /// may hold a password
+    #[arg(long, value_name = "URL", env = env_vars::DATABASE_URL, hide_env_values = true)]
+    pub(crate) database_url: Option<Secret>,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The file to write
+    pub(crate) file: PathBuf,
+    /// With the keys that sign API keys and open access keys: whoever has the file has the server
+    #[arg(long)]
+    pub(crate) with_keys: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The file to read
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+/// A text that may hold a password: in no log and no `Debug`.
+#[derive(Clone, serde::Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
 }
 
 /// `FILE:FUNCTION`.

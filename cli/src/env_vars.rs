@@ -11,6 +11,8 @@ pub(crate) const KEY_FILE: &str = "MILLGATE_KEY_FILE";
 pub(crate) const CA_FILE: &str = "MILLGATE_CA_FILE";
 /// The data directory of the server, where its commands also find `credentials.json`.
 pub(crate) const DATA_DIR: &str = "MILLGATE_DATA_DIR";
+/// The PostgreSQL database of `serve` and `control`: `postgres://user:password@host/database`.
+pub(crate) const DATABASE_URL: &str = "MILLGATE_DATABASE_URL";
 /// The configuration file of `serve`, `gateway` and `control`.
 pub(crate) const CONFIG: &str = "MILLGATE_CONFIG";
 /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`; `info` unless set.

@@ -13,10 +13,11 @@ use std::{
 };
 
 use millgate_contract::limits as contract;
+use millgate_control_api::{DatabaseUrl, DatabaseUrlError};
 use serde::Deserialize;
 
 use crate::{
-    args::Role,
+    args::{Place, Role, Secret},
     env_vars,
     failure::{Context, Failure},
 };
@@ -34,6 +35,8 @@ use observation::ObservationFile;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
+    /// Without it a file in the data directory.
+    pub(crate) database_url: Option<DatabaseUrl>,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
     /// `scheme://host[:port]` that callers use, where it is not the listening address.
@@ -66,6 +69,7 @@ pub(crate) struct Settings {
 #[serde(deny_unknown_fields)]
 struct File {
     data_dir: Option<PathBuf>,
+    database_url: Option<Secret>,
     listen: Option<SocketAddr>,
     admin_listen: Option<SocketAddr>,
     public_url: Option<String>,
@@ -92,10 +96,33 @@ struct File {
     metrics: MetricsFile,
 }
 
+/// Where a server keeps things.
+pub(crate) struct Location {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) database_url: Option<DatabaseUrl>,
+}
+
+impl Location {
+    /// Of flags, environment and file.
+    pub(crate) fn read(place: &Place) -> Result<Self, Failure> {
+        let file = place.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        Self::of(place, file.data_dir, file.database_url)
+    }
+
+    fn of(place: &Place, data_dir: Option<PathBuf>, database_url: Option<Secret>) -> Result<Self, Failure> {
+        let data_dir = place.data_dir.clone().or(data_dir).unwrap_or_else(default_data_dir);
+        let database_url = place.database_url.clone().or(database_url);
+        Ok(Self {
+            data_dir: std::path::absolute(&data_dir).context(format_args!("`{}`", data_dir.display()))?,
+            database_url: database_url.map(read_database_url).transpose()?,
+        })
+    }
+}
+
 impl Settings {
     /// Puts flags, environment and file together.
     pub(crate) fn read(role: &Role) -> Result<Self, Failure> {
-        let file = role.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let file = role.place.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let request_timeout_s = match std::env::var(env_vars::REQUEST_TIMEOUT_SECONDS) {
             Err(_) => file.request_timeout_s,
             Ok(text) => Some(text.parse().ok().filter(|s| *s > 0).ok_or_else(|| {
@@ -108,9 +135,11 @@ impl Settings {
             return Err(Failure::usage(format!("`replicas_ceiling` is {replicas_ceiling}"))
                 .hint(format!("give a number from 1 to {}", contract::REPLICAS_CEILING_MAX)));
         }
-        let data_dir = role.data_dir.clone().or(file.data_dir).unwrap_or_else(default_data_dir);
+        let Location { data_dir, database_url } =
+            Location::of(&role.place, file.data_dir, file.database_url)?;
         Ok(Self {
-            data_dir: std::path::absolute(&data_dir).context(format_args!("`{}`", data_dir.display()))?,
+            data_dir,
+            database_url,
             listen: role.listen.or(file.listen).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
             admin_listen: role
                 .admin_listen
@@ -141,6 +170,10 @@ fn read_file(path: &Path) -> Result<File, Failure> {
         .map_err(|cause| Failure::usage(format!("`{}` is not a configuration file: {cause}", path.display())))
 }
 
+fn read_database_url(Secret(text): Secret) -> Result<DatabaseUrl, Failure> {
+    text.parse().map_err(|cause: DatabaseUrlError| Failure::usage(format!("the database URL: {cause}")))
+}
+
 /// `/var/lib/millgate` as root, else `$XDG_DATA_HOME/millgate`.
 pub(crate) fn default_data_dir() -> PathBuf {
     if nix::unistd::geteuid().is_root() {
@@ -160,7 +193,8 @@ mod tests {
     use super::*;
 
     fn role(config: Option<PathBuf>) -> Role {
-        Role { config, data_dir: Some("/tmp/d".into()), listen: None, admin_listen: None }
+        let place = Place { config, data_dir: Some("/tmp/d".into()), database_url: None };
+        Role { place, listen: None, admin_listen: None }
     }
 
     #[test]
@@ -201,6 +235,17 @@ mod tests {
             let failure = read(&format!("replicas_ceiling = {wrong}\n")).unwrap_err().to_string();
             assert!(failure.contains("from 1 to 199"), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_database_is_named_without_its_password_being_shown() {
+        let settings = read("database_url = 'postgres://millgate:hunter2@db.example.org/state'\n").unwrap();
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("postgres://millgate@db.example.org:5432/state"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let refused = read("database_url = 'mysql://millgate:hunter2@db.example.org/state'\n").unwrap_err();
+        assert!(refused.to_string().contains("begins with `mysql:`"), "{refused}");
+        assert!(!refused.to_string().contains("hunter2"), "{refused}");
     }
 
     const EXAMPLE: &str = include_str!("../../deploy/millgate.toml");

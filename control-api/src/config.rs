@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use millgate_contract::{ids::Username, limits};
 
-use crate::call_events::CallEvents;
+use crate::{call_events::CallEvents, database::DatabaseUrl};
 
 /// Says whose bearer token it is that is no API key of ours: an OpenID issuer's, whose word is taken for who somebody is.
 #[derive(Clone)]
@@ -34,6 +34,8 @@ impl std::fmt::Debug for TokenReader {
 pub struct ControlConfig {
     /// Everything is kept below this folder.
     pub data_dir: PathBuf,
+    /// What is wished and known of it all; a SQLite file in the data directory without.
+    pub database_url: Option<DatabaseUrl>,
     /// `http` or `https`, as callers see it.
     pub scheme: String,
     /// `host:port` callers use.
@@ -94,6 +96,7 @@ impl ControlConfig {
     pub fn new(data_dir: impl Into<PathBuf>, domain: impl Into<String>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            database_url: None,
             scheme: "http".into(),
             domain: domain.into(),
             millgate_program: "millgate".into(),

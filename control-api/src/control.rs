@@ -16,6 +16,7 @@ use crate::{
     builder,
     config::ControlConfig,
     data_dir::{DataDir, OpenError, write_private},
+    database::Database,
     fault::{Fault, Outcome},
     host::Host,
     http,
@@ -82,7 +83,7 @@ impl ControlApi {
         launcher: Arc<dyn Launcher>,
     ) -> Result<Self, OpenError> {
         let custody = Custody::open(&dir.keys())?;
-        let store = Store::open(&dir.database()).await?;
+        let store = Store::open(&database(&config, &dir), &dir.backups()).await?;
         let runtimes = Runtimes::open(&config, dir.root(), &store).await?;
         let failed = |fault: Fault| OpenError::First(Box::new(fault));
         let workspace = store.setting_or("workspace", &names::uuid()).await.map_err(failed)?;
@@ -197,6 +198,10 @@ async fn lock(path: &Path) -> Result<DataDir, OpenError> {
             opened => return opened,
         }
     }
+}
+
+fn database(config: &ControlConfig, dir: &DataDir) -> Database {
+    config.database_url.clone().map_or_else(|| Database::Sqlite(dir.database()), Database::Postgres)
 }
 
 async fn publish_changes(app: &App) {

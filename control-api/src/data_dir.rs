@@ -12,6 +12,8 @@ use std::{
 use millgate_contract::limits;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::{fault::Fault, outage::Outage};
+
 /// The version this program reads and writes.
 pub(crate) const DATA_VERSION: &str = "1";
 
@@ -62,13 +64,19 @@ pub enum OpenError {
         bytes: usize,
     },
     /// The database does not open.
-    #[error("cannot open the database in `{path}`: {source}")]
+    #[error("cannot open the database `{database}`: {source}")]
     Store {
-        /// The data directory.
-        path: PathBuf,
+        /// Where it is.
+        database: String,
         /// How it failed.
         source: sqlx::Error,
     },
+    /// Another control API writes to the database.
+    #[error(
+        "the database `{0}` is used by another control API\nhint: stop it first, or name another database or schema \
+         with `--database-url`"
+    )]
+    Claimed(String),
     /// The database was written by a newer program.
     #[error(
         "the database has schema {found}, this program knows {known}\nhint: use the program that wrote it"
@@ -79,6 +87,9 @@ pub enum OpenError {
         /// What this program knows.
         known: i64,
     },
+    /// What the database holds cannot be kept before its schema changes.
+    #[error("the database cannot be backed up before its schema changes: {0}")]
+    Backup(String),
     /// A key file is damaged.
     #[error(
         "key file `{path}` cannot be used: {reason}\nhint: restore it from a backup; keys cannot be made again"
@@ -104,6 +115,19 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// True when nothing has to be changed for it to open later: its database or disk does not work now.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Store { source, .. } => Outage::passes_by_itself(source),
+            Self::First(fault) => {
+                matches!(fault.downcast_ref(), Some(Fault::Unavailable(..)))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A locked data directory. The lock ends with the value, or before it by [`DataDir::release`].
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -112,6 +136,9 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    pub(crate) const DATABASE: &str = "millgate.db";
+    pub(crate) const KEYS: &str = "keys";
+
     /// Makes or checks the directory and takes its lock.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         make_dir(path, 0o711)?;
@@ -164,11 +191,15 @@ impl DataDir {
     }
 
     pub(crate) fn keys(&self) -> PathBuf {
-        self.root.join("keys")
+        self.root.join(Self::KEYS)
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.root.join("millgate.db")
+        self.root.join(Self::DATABASE)
+    }
+
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.root.join("backups")
     }
 
     pub(crate) fn run(&self) -> PathBuf {

@@ -1,6 +1,8 @@
 //! Why an operation was not done, free of transport. Made HTTP in one place, `http::answer`.
 //! Texts of every variant but `Internal` are for the caller; an internal fault's cause goes to the log only.
 
+use crate::outage::Outage;
+
 /// Why an operation was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -29,8 +31,8 @@ pub(crate) enum Fault {
     #[error("{0}")]
     TooLarge(String),
     /// The database or the disk does not work now.
-    #[error("the store is not available")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the store is not available: {0}")]
+    Unavailable(Outage, #[source] Box<dyn std::error::Error + Send + Sync>),
     /// Our own mistake; the cause is logged.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -53,12 +55,21 @@ impl Fault {
 
 impl From<sqlx::Error> for Fault {
     fn from(source: sqlx::Error) -> Self {
-        Self::Unavailable(Box::new(source))
+        match Outage::of_database(&source) {
+            Some(outage) => Self::Unavailable(outage, Box::new(source)),
+            None if is_no_text(&source) => Self::Invalid("a text holds the character NUL".to_owned()),
+            None => Self::internal(source),
+        }
     }
+}
+
+/// PostgreSQL cannot even look for a text with a NUL in it (`character_not_in_repertoire`).
+fn is_no_text(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "22021")
 }
 
 impl From<std::io::Error> for Fault {
     fn from(source: std::io::Error) -> Self {
-        Self::Unavailable(Box::new(source))
+        Self::Unavailable(Outage::of_file(&source), Box::new(source))
     }
 }

@@ -5,6 +5,7 @@
 //! | `http` | API v2: reads requests, checks access, shows objects |
 //! | `store` | desired state in a database |
 //! | `builder` | source → environment → trial import → sealed build |
+//! | `backup` | the database as a file, and back |
 //! | `call_events` | events of calls, from where gateways keep them |
 //! | `reconcile` | makes what is wished true, one repeatable step after another |
 //! | `launch` | supervisors as processes of this host, behind a trait |
@@ -14,14 +15,18 @@
 //! | `template` | the files a new project may begin with |
 //! | `keys` | API keys, access keys, and the files their secrets are in |
 //! | `data_dir` | the folder everything is in |
+//! | `database` | which database holds the desired state |
+//! | `outage` | why a database or disk does not work now |
 #![forbid(unsafe_code)]
 
 mod app;
+mod backup;
 mod builder;
 mod call_events;
 mod config;
 mod control;
 mod data_dir;
+mod database;
 mod fault;
 mod host;
 mod http;
@@ -33,6 +38,7 @@ mod milestone;
 mod moment;
 mod names;
 mod operations;
+mod outage;
 mod policy;
 mod publish;
 mod reconcile;
@@ -45,10 +51,13 @@ mod template;
 #[cfg(test)]
 mod testing;
 
+pub use backup::{BackedUp, back_up, restore};
 pub use call_events::{CallEvents, CallEventsError};
 pub use config::{ControlConfig, TokenReader};
 pub use control::{AtShutdown, ControlApi, RunError};
 pub use data_dir::OpenError;
+pub use database::{DatabaseUrl, DatabaseUrlError};
 pub use http::address::CallerAddress;
 #[cfg(debug_assertions)]
 pub use milestone::{NoSuchMilestone, die_at};
+pub use store::BackupError;

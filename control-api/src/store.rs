@@ -1,11 +1,15 @@
-//! The store: one schema for SQLite (bundled) and PostgreSQL, reached through sqlx's `Any` driver.
+//! The store: one schema and one set of statements for SQLite (bundled) and PostgreSQL, reached through sqlx's `Any`
+//! driver. Statements keep to what both understand alike: TEXT and BIGINT, no NULL, texts compared byte by byte.
 //!
-//! Invariants: write transactions come one after another (one connection that writes, `BEGIN IMMEDIATE`), readers never
-//! wait for them (WAL); what was committed survives a power cut (`synchronous=FULL`). State moves by compare-and-set
-//! on a status, so that whoever repeats a step after a crash changes nothing. Decides nothing itself.
+//! Invariants: write transactions come one after another (one connection that writes, in this process and, by its lock,
+//! in all of them), readers never wait for them; what was committed survives a power cut (`synchronous=FULL`; PostgreSQL
+//! as it is set up). State moves by compare-and-set on a status, so that whoever repeats a step after a crash changes
+//! nothing. Decides nothing itself.
 
 mod audit;
+pub(crate) mod backup;
 mod builds;
+mod connections;
 mod deployments;
 mod keys;
 mod latest;
@@ -18,14 +22,12 @@ mod schema;
 mod teams;
 mod users;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use sqlx::{
-    Any, AnyPool, Row, Transaction,
-    any::{AnyPoolOptions, AnyRow},
-};
+use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 
 pub(crate) use audit::{Deed, Recorded, Underway};
+pub use backup::BackupError;
 pub(crate) use builds::NewBuild;
 pub(crate) use deployments::NewDeployment;
 pub(crate) use list::{Filter, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paging, decode_token, encode_token};
@@ -34,7 +36,8 @@ pub(crate) use projects::{NewProject, ProjectPatch};
 pub(crate) use routes::RouteRow;
 pub(crate) use users::{NewUser, UserPatch};
 
-use crate::{data_dir::OpenError, fault::Outcome};
+use crate::{data_dir::OpenError, database::Database, fault::Outcome};
+use connections::Connections;
 
 /// The setting that holds the variables of all models.
 const ENVIRONMENT: &str = "environment";
@@ -46,31 +49,42 @@ pub(crate) type Tx = Transaction<'static, Any>;
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     read: AnyPool,
-    write: AnyPool,
+    connections: Connections,
 }
 
 impl Store {
-    /// Opens the SQLite file, makes or migrates its schema.
-    pub(crate) async fn open(path: &Path) -> Result<Self, OpenError> {
-        // Installed once per process; a second call is a no-op.
-        sqlx::any::install_default_drivers();
-        let failed = |source| OpenError::Store { path: path.to_owned(), source };
-        let url = sqlite_url(path);
-        let write = pool(1).connect(&url).await.map_err(failed)?;
-        schema::migrate(&write, path).await?;
-        let read = pool(4).connect(&url).await.map_err(failed)?;
-        Ok(Self { read, write })
+    /// Opens the database, makes or migrates its schema; what it held before that goes into the folder `backups`.
+    pub(crate) async fn open(database: &Database, backups: &Path) -> Result<Self, OpenError> {
+        let connections = Connections::open(database).await?;
+        schema::migrate(&connections, database, backups).await?;
+        Ok(Self { read: connections.read.clone(), connections })
+    }
+
+    /// Fills an empty database from a backup; how many rows.
+    pub(crate) async fn restore(database: &Database, input: backup::Input) -> Result<u64, BackupError> {
+        let connections = Connections::open(database).await?;
+        let restored = backup::read(&connections, database, input).await;
+        connections.close().await;
+        restored
     }
 
     /// Begins to write; waits for whoever does so now. Rolled back unless committed.
     async fn begin(&self) -> Outcome<Tx> {
-        Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+        let Connections { write, begin, .. } = &self.connections;
+        match write.begin_with(*begin).await {
+            // SQLite ends a transaction by itself when the disk is full, and sqlx, which believes it underway, begins no
+            // other one on that connection: it is the only one that writes, so it has to go.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                let _ = write.acquire().await?.close().await;
+                Ok(write.begin_with(*begin).await?)
+            }
+            begun => Ok(begun?),
+        }
     }
 
-    /// Lets go of the database file.
+    /// Lets go of the database.
     pub(crate) async fn close(&self) {
-        self.read.close().await;
-        self.write.close().await;
+        self.connections.close().await;
     }
 
     /// Reads a setting.
@@ -142,44 +156,6 @@ impl Store {
     }
 }
 
-fn pool(connections: u32) -> AnyPoolOptions {
-    AnyPoolOptions::new()
-        .max_connections(connections)
-        .min_connections(connections)
-        .acquire_timeout(Duration::from_secs(30))
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                for pragma in [
-                    "PRAGMA busy_timeout = 10000",
-                    "PRAGMA journal_mode = WAL",
-                    "PRAGMA synchronous = FULL",
-                    "PRAGMA foreign_keys = ON",
-                ] {
-                    sqlx::query(pragma).execute(&mut *connection).await?;
-                }
-                Ok(())
-            })
-        })
-}
-
-fn sqlite_url(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let mut url = String::from("sqlite://");
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' | b'~' => url.push(char::from(*byte)),
-            b if b.is_ascii_alphanumeric() => url.push(char::from(*b)),
-            b => {
-                use std::fmt::Write;
-                let _ = write!(url, "%{b:02X}");
-            }
-        }
-    }
-    url + "?mode=rwc"
-}
-
 /// The next number of a counter, within a transaction.
 async fn next(tx: &mut Tx, counter: &'static str) -> Outcome<i64> {
     let row = sqlx::query("UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value")
@@ -210,17 +186,20 @@ fn is_taken(error: &sqlx::Error) -> bool {
 pub(crate) mod tests {
     use super::*;
 
+    use crate::testing;
+
     pub(crate) async fn store() -> (tempfile::TempDir, Store) {
         let temp = tempfile::tempdir().unwrap();
-        let store = Store::open(&temp.path().join("a b%.db")).await.unwrap();
+        let store = Store::open(&testing::database(temp.path()).await, temp.path()).await.unwrap();
         (temp, store)
     }
 
     #[tokio::test]
-    async fn the_file_is_safe_against_power_cuts_and_keeps_its_references() {
-        let (_temp, store) = store().await;
+    async fn a_file_is_safe_against_power_cuts_and_keeps_its_references() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(&Database::Sqlite(temp.path().join("s.db")), temp.path()).await.unwrap();
         for (pragma, value) in [("PRAGMA synchronous", 2_i64), ("PRAGMA foreign_keys", 1)] {
-            let row = sqlx::query(pragma).fetch_one(&store.write).await.unwrap();
+            let row = sqlx::query(pragma).fetch_one(&store.connections.write).await.unwrap();
             assert_eq!(row.get::<i64, _>(0), value, "{pragma}");
         }
         let row = sqlx::query("PRAGMA journal_mode").fetch_one(&store.read).await.unwrap();
@@ -230,12 +209,12 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn opening_again_keeps_what_was_written() {
         let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("s.db");
-        let store = Store::open(&path).await.unwrap();
+        let database = testing::database(temp.path()).await;
+        let store = Store::open(&database, temp.path()).await.unwrap();
         assert_eq!(store.setting_or("workspace", "w").await.unwrap(), "w");
         assert_eq!(store.next_generation().await.unwrap(), 1);
         store.close().await;
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&database, temp.path()).await.unwrap();
         assert_eq!(store.setting_or("workspace", "x").await.unwrap(), "w");
         assert_eq!(store.next_generation().await.unwrap(), 2);
     }

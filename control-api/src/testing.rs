@@ -13,6 +13,7 @@ use axum::{
 use http_body_util::BodyExt;
 use millgate_contract::ids::Username;
 use serde_json::{Value, json};
+use sqlx::Connection;
 use tower::ServiceExt;
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     config::ControlConfig,
     control::ControlApi,
     data_dir::DataDir,
+    database::{Database, DatabaseUrl},
     http::{
         asked, conformance,
         operation::{Answers, Operation},
@@ -78,9 +80,32 @@ impl Reply {
     }
 }
 
+/// Names the PostgreSQL server that tests run on, in place of SQLite.
+const POSTGRES: &str = "MILLGATE_TEST_POSTGRES";
+
+/// The database of a test that has this folder: a schema of its own on a server, or nothing, which is a file.
+pub(crate) async fn database_url(dir: &Path) -> Option<DatabaseUrl> {
+    let server = std::env::var(POSTGRES).ok()?;
+    let folder = dir.file_name().unwrap().as_encoded_bytes();
+    let schema: String = folder.iter().fold("t".to_owned(), |schema, byte| format!("{schema}{byte:02x}"));
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(&server).await.unwrap();
+    let sql = format!("CREATE SCHEMA IF NOT EXISTS {schema}");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    Some(format!("{server}&options[search_path]={schema}").parse().unwrap())
+}
+
+/// The same as a store opens it.
+pub(crate) async fn database(dir: &Path) -> Database {
+    let file = || Database::Sqlite(dir.join("a b%.db"));
+    database_url(dir).await.map_or_else(file, Database::Postgres)
+}
+
 /// What tests change of the defaults.
-pub(crate) fn config(dir: &Path) -> ControlConfig {
+pub(crate) async fn config(dir: &Path) -> ControlConfig {
     ControlConfig {
+        database_url: database_url(dir).await,
         python: "python3".into(),
         gateway_wait_ms: 0,
         stop_grace_ms: 0,
@@ -106,7 +131,7 @@ impl Rig {
 
     /// On a directory that may have been used before.
     pub(crate) async fn on(temp: tempfile::TempDir) -> Self {
-        let config = config(temp.path());
+        let config = config(temp.path()).await;
         let dir = DataDir::open(&config.data_dir).unwrap();
         let launcher = Arc::new(FakeLauncher::new(dir.run()));
         let api = ControlApi::assemble(config, dir, launcher.clone()).await.unwrap();
@@ -121,7 +146,7 @@ impl Rig {
     pub(crate) async fn restart_with(&mut self, change: impl FnOnce(&mut ControlConfig)) {
         self.app.store.close().await;
         self.app.dir.release();
-        let mut config = config(self.temp.path());
+        let mut config = config(self.temp.path()).await;
         change(&mut config);
         let dir = DataDir::open(&config.data_dir).unwrap();
         self.api = ControlApi::assemble(config, dir, self.launcher.clone()).await.unwrap();

@@ -9,6 +9,7 @@ mod ending;
 mod figures;
 mod http;
 mod load;
+mod postgres;
 mod processes;
 mod role;
 mod scenarios;

@@ -83,6 +83,20 @@ impl Server {
         Self::start_limited(configuration, None)
     }
 
+    /// Starts it on what a backup holds, with the credentials of the server it is of.
+    pub(crate) fn start_restored(configuration: &str, backup: &Path, credentials: &Path) -> Self {
+        let folder = folder(configuration);
+        let (configuration, data_dir) = (folder.path().join(CONFIGURATION), data_of(&folder));
+        let programs = Programs::beside_this_one(&configuration, &data_dir);
+        let mut restore = Command::new(programs.path("millgate"));
+        restore.arg("restore").arg(backup).arg("--config").arg(&configuration);
+        let restored = restore.arg("--data-dir").arg(&data_dir).output().expect("`millgate` is built");
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        fs::copy(credentials, data_dir.join("credentials.json")).expect("the folder is ours");
+        let front = Role::start(&programs, "serve", "127.0.0.1:0", None);
+        Self { folder, programs, front, control: None }
+    }
+
     /// Starts it with this many descriptors and no more.
     pub(crate) fn start_limited(configuration: &str, descriptors_max: Option<u32>) -> Self {
         let folder = folder(configuration);
@@ -160,7 +174,8 @@ impl Server {
         self.front.pid()
     }
 
-    fn api_host(&self) -> &str {
+    /// Where the control API answers.
+    pub(crate) fn api_host(&self) -> &str {
         &self.control.as_ref().unwrap_or(&self.front).address
     }
 

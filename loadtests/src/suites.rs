@@ -21,7 +21,7 @@ pub(crate) const SUITES: [(&str, &[&str]); 3] = [
             "json",
         ],
     ),
-    ("control", &["tracked", "redeploys", "deaths", "track"]),
+    ("control", &["tracked", "tracked_postgres", "redeploys", "deaths", "track", "many"]),
 ];
 
 /// The scenarios of a suite.

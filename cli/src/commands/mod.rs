@@ -2,6 +2,7 @@
 //! none of them knows how another works.
 
 pub(crate) mod access_key;
+pub(crate) mod backup;
 pub(crate) mod builds;
 pub(crate) mod call;
 pub(crate) mod delete;

@@ -209,12 +209,8 @@ fn control_runtime() -> Result<Runtime, Failure> {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().context("cannot start threads")
 }
 
-async fn open_control(config: ControlConfig) -> Result<ControlApi, Failure> {
-    #[cfg(debug_assertions)]
-    if let Ok(text) = std::env::var(crate::env_vars::DIE_AT) {
-        millgate_control_api::die_at(&text).map_err(|error| Failure::usage(error.to_string()))?;
-    }
-    ControlApi::open(config).await.map_err(|error: OpenError| Failure::new(error.to_string()))
+async fn open_control(config: ControlConfig) -> Result<ControlApi, OpenError> {
+    ControlApi::open(config).await
 }
 
 fn control_config(
@@ -222,6 +218,10 @@ fn control_config(
     programs: &Programs,
     address: SocketAddr,
 ) -> Result<ControlConfig, Failure> {
+    #[cfg(debug_assertions)]
+    if let Ok(text) = std::env::var(crate::env_vars::DIE_AT) {
+        millgate_control_api::die_at(&text).map_err(|error| Failure::usage(error.to_string()))?;
+    }
     let public =
         settings.public_url.clone().unwrap_or_else(|| format!("{}://{address}", settings.edges.scheme()));
     let (scheme, domain) = public.split_once("://").ok_or_else(|| {
@@ -230,6 +230,7 @@ fn control_config(
     })?;
     Ok(ControlConfig {
         scheme: scheme.to_owned(),
+        database_url: settings.database_url.clone(),
         millgate_program: programs.millgate.clone(),
         runtime_program: programs.runtime.clone(),
         python: programs.python.clone(),

@@ -12,7 +12,7 @@ use millgate_gateway::{Gateway, GatewayConfig};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::sleep};
 
 use super::{
-    Asked, Ending, GatewayTasks, announce,
+    Asked, Ending, GatewayTasks, SNAPSHOT_FILE, announce,
     bind::{self, Listens, Sockets},
     control_config, control_runtime, edge_config, gateway_config, gateway_runtime,
     handover::{Estate, Predecessor},
@@ -62,7 +62,7 @@ fn run(role: &Role, serves: Serves) -> Result<(), Failure> {
         let config = control_config(&settings, &programs, address)?;
         // Whoever takes nothing over learns now what is wrong with the data directory.
         let opened = match predecessor {
-            None => Some(open(&office, config.clone()).await?),
+            None => open(&office, config.clone()).await?,
             Some(_) => None,
         };
         let gateway = Gateway::new(serves.gateway_config(&settings)?);
@@ -89,9 +89,19 @@ fn run(role: &Role, serves: Serves) -> Result<(), Failure> {
     })
 }
 
-/// Opens the control API where it will run: its database belongs to those threads.
-async fn open(office: &Office, config: ControlConfig) -> Result<ControlApi, Failure> {
-    office.runtime().spawn(open_control(config)).await.context("the control API ended by itself")?
+/// Opens the control API where it will run: its database belongs to those threads. Nothing while its database is away and
+/// calls can be served by the last snapshot, which comes first.
+async fn open(office: &Office, config: ControlConfig) -> Result<Option<ControlApi>, Failure> {
+    let has_snapshot = config.data_dir.join(SNAPSHOT_FILE).exists();
+    let opening = office.runtime().spawn(open_control(config));
+    match opening.await.context("the control API ended by itself")? {
+        Ok(control) => Ok(Some(control)),
+        Err(error) if has_snapshot && error.is_outage() => {
+            tracing::error!(%error, "the control API cannot open yet; calls are served by the last snapshot");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::new(error.to_string())),
+    }
 }
 
 impl Serves {
@@ -175,11 +185,15 @@ struct Control {
 
 impl Control {
     fn start(office: &Office, opening: Opening) -> Self {
-        let (say_end, end) = oneshot::channel();
+        let (say_end, mut end) = oneshot::channel();
         let running = office.runtime().spawn({
             let office = office.clone();
             async move {
-                let control = opening.finish().await;
+                let control = tokio::select! {
+                    control = opening.finish() => control,
+                    // It was never open; what serves goes on.
+                    _ = &mut end => return Ok(()),
+                };
                 office.open(control.router());
                 // Nobody to say how it ends: nobody who may end replicas.
                 let at_end = async { end.await.unwrap_or(AtShutdown::LeaveReplicas) };

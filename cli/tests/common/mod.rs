@@ -24,9 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// `millgate` with nothing of the developer's own environment that could change what it does.
 pub(crate) fn millgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millgate"));
-    for name in
-        ["MILLGATE_SERVER", "MILLGATE_API_KEY", "MILLGATE_KEY_FILE", "MILLGATE_DATA_DIR", "MILLGATE_CONFIG"]
-    {
+    for name in [
+        "MILLGATE_SERVER",
+        "MILLGATE_API_KEY",
+        "MILLGATE_KEY_FILE",
+        "MILLGATE_DATA_DIR",
+        "MILLGATE_CONFIG",
+        "MILLGATE_DATABASE_URL",
+    ] {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1");
@@ -123,11 +128,17 @@ impl Server {
 
     /// With these in its environment.
     pub(crate) fn start_with(variables: Vec<(&'static str, &'static str)>) -> Self {
+        Self::start_in(variables, |_| {})
+    }
+
+    /// The same in a data directory that is made beforehand.
+    pub(crate) fn start_in(variables: Vec<(&'static str, &'static str)>, make: impl FnOnce(&Path)) -> Self {
         // Short, so that the sockets' paths fit whatever TMPDIR is.
         let folder = tempfile::Builder::new().prefix("mg").tempdir_in("/tmp").unwrap();
         // Replicas run under uids of their own.
         fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mut server = Self { running: None, variables, folder };
+        make(&server.data_dir());
         server.running = Some(Running::start(server.serve_command()));
         server
     }

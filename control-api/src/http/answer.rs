@@ -60,7 +60,7 @@ impl IntoResponse for Answer {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        if let Fault::Internal(source) | Fault::Unavailable(source) = &self {
+        if let Fault::Internal(source) | Fault::Unavailable(_, source) = &self {
             tracing::error!(error = &**source as &dyn std::error::Error, "a request failed");
         }
         let (status, code) = code(&self);
@@ -79,7 +79,7 @@ fn code(fault: &Fault) -> (StatusCode, u8) {
         Fault::Precondition(_) => (StatusCode::BAD_REQUEST, 9),
         Fault::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, 3),
         Fault::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, 13),
-        Fault::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, 14),
+        Fault::Unavailable(..) => (StatusCode::SERVICE_UNAVAILABLE, 14),
         Fault::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, 16),
     }
 }
@@ -105,6 +105,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::outage::Outage;
 
     #[tokio::test]
     async fn every_fault_has_its_status_code_and_body() {
@@ -119,7 +120,7 @@ mod tests {
             Fault::Precondition(text()),
             Fault::TooLarge(text()),
             Fault::Internal(cause()),
-            Fault::Unavailable(cause()),
+            Fault::Unavailable(Outage::DiskFull, cause()),
             Fault::Unauthenticated(text()),
         ];
         let mut lines = Vec::new();

@@ -77,6 +77,10 @@ impl Fields {
     pub(crate) fn text(&mut self, name: &str) -> Outcome<Option<String>> {
         match self.take(name) {
             None => Ok(None),
+            // PostgreSQL cannot keep it.
+            Some(Value::String(text)) if text.contains('\0') => {
+                Err(self.wrong(name, &Value::String(text), "it must not hold the character NUL"))
+            }
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong(name, &other, "it must be a text")),
         }

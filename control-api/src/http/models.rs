@@ -1,5 +1,7 @@
 //! Models. A create request may ask for a build and a deployment too; then all of it exists when it is answered.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use axum::extract::State;
 use serde_json::{Value, json};
 
@@ -46,10 +48,21 @@ pub(crate) async fn list_all(State(app): State<App>, caller: Caller, params: Par
     let people = People::of(&app, page.items.iter().map(|m| m.creator.clone()).collect()).await?;
     let mut models = Vec::with_capacity(page.items.len());
     let mut shown = Vec::with_capacity(page.items.len());
+    let mut projects = HashMap::new();
     for model in page.items {
+        let project = match projects.entry(model.project_id.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let found = caller.project(&app, model.project_id.as_str(), Level::Viewer).await;
+                new.insert(match found {
+                    Err(Fault::NotFound(_)) => None,
+                    found => Some(found?),
+                })
+            }
+        };
         // A project deleted between the two reads takes its models out of the list.
-        if let Ok((project, level)) = caller.project(&app, model.project_id.as_str(), Level::Viewer).await {
-            shown.push(views::model(&app, &model, &project, level, &people));
+        if let Some((project, level)) = project {
+            shown.push(views::model(&app, &model, project, *level, &people));
             models.push(model);
         }
     }

@@ -73,7 +73,8 @@ fn compose(filter: &Filter, paging: &Paging, limit: i64, offset: i64) -> (String
     let mut values = filter.scope.clone();
     for (key, text) in &paging.search {
         let Some(column) = column(key) else { continue };
-        let pattern = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        // As `LOWER` does on texts that are compared by their bytes: letters of other alphabets stay.
+        let pattern = text.to_ascii_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         values.push(format!("%{pattern}%"));
         let _ = write!(sql, " AND LOWER(CAST({column} AS TEXT)) LIKE ${} ESCAPE '\\'", values.len());
     }

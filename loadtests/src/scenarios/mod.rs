@@ -13,6 +13,7 @@ mod hang;
 mod json;
 mod kills;
 mod libraries;
+mod many;
 mod memory;
 mod no_control;
 mod overload;
@@ -70,6 +71,12 @@ pub(crate) const ALL: &[Scenario] = &[
         600,
         "200,000 tracked predictions with kill -9 of the server each 3 s: none lost, none doubled"
     ),
+    Scenario {
+        name: "tracked_postgres",
+        what: "the same with PostgreSQL, which is killed in turn with the server",
+        time: Duration::from_secs(600),
+        run: |time| Box::pin(tracked::run_on_postgres(time)),
+    },
     scenario!(handovers, 600, "100 hand-overs of the listening socket under load: no connection dropped"),
     scenario!(slow, 120, "5,000 slow and silent sockets: what good callers notice, and what they cost"),
     scenario!(
@@ -122,6 +129,11 @@ pub(crate) const ALL: &[Scenario] = &[
         libraries,
         5,
         "numpy, scikit-learn and lightgbm from the package index: forked where that is safe, right in three replicas at once"
+    ),
+    scenario!(
+        many,
+        0,
+        "500 models in 50 projects, 2,000 builds, on SQLite and PostgreSQL: list pages, a deploy beside them, memory"
     ),
     scenario!(values, 0, "what numpy and pandas make, value by value: JSON, or `function.bad_output`"),
 ];

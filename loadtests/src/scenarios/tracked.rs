@@ -1,4 +1,5 @@
-//! Tracked predictions while the server is killed again and again: each that was answered is read afterwards, once.
+//! Tracked predictions while the server, and PostgreSQL where there is one, is killed again and again: each that was
+//! answered is read afterwards, once.
 
 use std::{
     cell::RefCell,
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::{
     figures::Figures,
     http::{Connection, request},
+    postgres::Postgres,
     server::{Model, Server},
 };
 
@@ -37,8 +39,18 @@ type Answered = Rc<RefCell<HashMap<String, u64>>>;
 
 /// Until so many predictions are answered, or the time is over.
 pub(crate) async fn run(time: Duration) -> Figures {
+    run_on(None, time).await
+}
+
+/// The same with the rows in PostgreSQL, which is killed in turn with the server.
+pub(crate) async fn run_on_postgres(time: Duration) -> Figures {
+    run_on(Some(Postgres::start()), time).await
+}
+
+async fn run_on(mut postgres: Option<Postgres>, time: Duration) -> Figures {
     let mut figures = Figures::default();
-    let mut server = Server::start();
+    let configuration = postgres.as_ref().map(Postgres::configuration).unwrap_or_default();
+    let mut server = Server::start_with(&configuration);
     let model = server.deploy("tracking", TRACKING, &["--replicas", "2"]);
     let answered = Answered::default();
     let begun = Instant::now();
@@ -47,23 +59,35 @@ pub(crate) async fn run(time: Duration) -> Figures {
         let (model, answered) = (model.clone(), Rc::clone(&answered));
         callers.spawn_local(async move { call(&model, caller, &answered, begun + time).await });
     }
-    let mut kills = 0;
+    let (mut kills, mut database_kills) = (0, 0);
     loop {
         let pause = tokio::time::timeout(KILL_PAUSE, async { while callers.join_next().await.is_some() {} });
         if pause.await.is_ok() {
             break;
         }
-        server.kill_and_start();
-        kills += 1;
+        match &mut postgres {
+            Some(postgres) if database_kills < kills => {
+                postgres.kill();
+                postgres.start_again();
+                database_kills += 1;
+            }
+            _ => {
+                server.kill_and_start();
+                kills += 1;
+            }
+        }
     }
     let took = begun.elapsed();
     let rows = read(&server, &model);
     let answered = answered.borrow();
     let lost = answered.iter().filter(|(uuid, n)| rows.get(*uuid).is_none_or(|row| row.0 != **n)).count();
-    figures.show("predictions answered", answered.len());
+    figures.aim_at_least("predictions answered", answered.len() as f64, PREDICTIONS as f64, "");
     figures
         .show("answered/s, restarts included", format!("{:.0}", answered.len() as f64 / took.as_secs_f64()));
-    figures.show("kills", kills);
+    figures.show("kills of the server", kills);
+    if postgres.is_some() {
+        figures.show("kills of PostgreSQL", database_kills);
+    }
     figures.must_be("lost", lost, 0);
     figures.must_be("doubled", rows.values().filter(|(_, times)| *times > 1).count(), 0);
     // They ran, their callers were cut off before the answer.
