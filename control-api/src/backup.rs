@@ -27,15 +27,12 @@ pub async fn back_up(
     file: &Path,
     with_keys: bool,
 ) -> Result<BackedUp, BackupError> {
-    let database = match database_url {
-        Some(url) => Database::Postgres(url),
-        None => {
-            let path = data_dir.join(DataDir::DATABASE);
-            let there = fs::metadata(&path);
-            there.map_err(|source| BackupError::File { path: path.clone(), source })?;
-            Database::Sqlite(path)
-        }
-    };
+    let file_of_it = data_dir.join(DataDir::DATABASE);
+    let database = database_url.map_or(Database::Sqlite(file_of_it), Database::Postgres);
+    if let Database::Sqlite(path) = &database {
+        // It would be made by opening it.
+        fs::metadata(path).map_err(|source| BackupError::File { path: path.clone(), source })?;
+    }
     let keys = with_keys.then(|| read_keys(&data_dir.join(DataDir::KEYS))).transpose()?;
     let rows = backup::write(&database, keys, file).await?;
     Ok(BackedUp { rows, has_keys: with_keys })
