@@ -149,7 +149,7 @@ impl SmallDisk {
     fn fill(&self) -> PathBuf {
         let path = self.0.join("uploads").join("filler");
         let mut file = File::create(&path).unwrap();
-        while file.write_all(&[7; 1 << 16]).is_ok() {}
+        while file.write_all(&[7; 1 << 13]).is_ok() {}
         while file.write_all(&[7]).is_ok() {}
         path
     }

@@ -5,6 +5,7 @@
 //! of rows as the server writes them, though no files belong to them.
 
 use std::{
+    fmt::Write,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -163,8 +164,12 @@ fn multiply(path: &Path) {
     let rows = lines.iter().filter(|line| line.starts_with('[')).count();
     let mut text = lines.join("\n") + "\n";
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    text += &format!("{}\n", json!({ "rows": rows, "sha256": sha256 }));
+    let mut sha256 = String::new();
+    for byte in digest.as_ref() {
+        write!(sha256, "{byte:02x}").expect("a text takes what is written");
+    }
+    text += &json!({ "rows": rows, "sha256": sha256 }).to_string();
+    text.push('\n');
     fs::write(path, text).expect("the folder is ours");
 }
 
