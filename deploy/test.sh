@@ -48,10 +48,6 @@ else
 fi
 ran=('run: [0-9]+ passed' ', [0-9]+ (failed|timed out)')
 count "Rust tests" "${ran[@]}" cargo nextest run --workspace --locked
-ran=('run: [0-9]+ passed' ', [0-9]+ (failed|timed out)')
-count "Rust tests" "${ran[@]}" cargo nextest run --workspace --locked
-# The same tests of the control API once more, with its state in PostgreSQL: what holds of one store holds of the other.
-count "control API on PostgreSQL" "${ran[@]}" deploy/postgres.sh with cargo nextest run -p millgate-control-api --locked
 # The same tests of the control API once more, with its state in PostgreSQL: what holds of one store holds of the other.
 count "control API on PostgreSQL" "${ran[@]}" deploy/postgres.sh with cargo nextest run -p millgate-control-api --locked
 count "documentation tests" ' [0-9]+ passed' ' [0-9]+ failed' cargo test --workspace --doc --locked --quiet
