@@ -2,6 +2,7 @@
 //! anything listens.
 
 mod admission;
+mod builds;
 mod edges;
 mod limits;
 mod metrics;
@@ -23,6 +24,8 @@ use crate::{
 };
 pub(crate) use admission::Admission;
 use admission::AdmissionFile;
+pub(crate) use builds::Builds;
+use builds::BuildsFile;
 pub(crate) use edges::Edges;
 use edges::{ProxiesFile, TlsFile};
 pub(crate) use limits::Limits;
@@ -62,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) observation: Observation,
     /// How tracked metrics are kept.
     pub(crate) metrics: MetricsSettings,
+    /// What builds may use and reach.
+    pub(crate) builds: Builds,
 }
 
 /// The file: every key optional, none unknown.
@@ -94,6 +99,8 @@ struct File {
     observation: ObservationFile,
     #[serde(default)]
     metrics: MetricsFile,
+    #[serde(default)]
+    builds: BuildsFile,
 }
 
 /// Where a server keeps things.
@@ -160,6 +167,7 @@ impl Settings {
             limits: file.limits.check()?,
             observation: file.observation.check()?,
             metrics: file.metrics.check()?,
+            builds: file.builds.check()?,
         })
     }
 }
@@ -222,7 +230,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_in_the_file_is_named_in_whatever_section() {
-        for section in ["", "[limits]\n", "[proxies]\n", "[admission]\n"] {
+        for section in ["", "[builds]\n", "[limits]\n", "[proxies]\n", "[admission]\n"] {
             let failure = read(&format!("{section}listn = '127.0.0.1:1'\n")).unwrap_err().to_string();
             assert!(failure.contains("listn"), "{failure}");
         }

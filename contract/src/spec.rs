@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BuildId, DeploymentId, ReplicaId, RequestId, SlotIndex};
+use crate::{
+    ids::{BuildId, DeploymentId, ReplicaId, RequestId, SlotIndex},
+    supervision::Isolation,
+};
 
 /// The version of this file.
 pub const SPEC_FORMAT: u32 = 1;
@@ -240,6 +243,33 @@ pub struct BuildStepSpec {
     pub resources: Resources,
     /// Milliseconds it may take.
     pub timeout_ms: u64,
+    /// Bytes of disk that its folders may grow by; unbounded where it says nothing.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// Its way out of a network of its own ([`Network::None`]).
+    #[serde(default)]
+    pub outlet: Option<Outlet>,
+}
+
+/// The only way out of a step's own network: a port of its loopback whose listener is handed to the starter, who proxies.
+/// Where a network of its own cannot be had and is not required, there is none, and its variables are not set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlet {
+    /// On 127.0.0.1, in the step's network.
+    pub port: u16,
+    /// What tells programs of it; wins over the step's environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What a build step says to its starter, as JSON lines over standard input where that is a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromBuildStep {
+    /// The listener of its [`Outlet`] is with this line, by `SCM_RIGHTS`.
+    Outlet,
+    /// The command runs; what holds it in, read back from the kernel. Says nothing but what is missing when the command
+    /// ended before that could be asked.
+    Held(Isolation),
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! happens. A build that was underway when the server ended is made again from the start, so no step needs to know
 //! how far the one before it came. Nothing of a build is changed once it is sealed.
 
+mod channel;
 mod environment;
 pub(crate) mod log;
 pub(crate) mod manifest;

@@ -1,10 +1,17 @@
 //! What a control API needs to be told. It reads no environment of its own: whoever starts it does, once.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+mod network;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use millgate_contract::{ids::Username, limits};
 
-use crate::{call_events::CallEvents, database::DatabaseUrl};
+use crate::{call_events::CallEvents, database::DatabaseUrl, egress::installer};
+pub use network::{BuildNetwork, HostPort};
 
 /// Says whose bearer token it is that is no API key of ours: an OpenID issuer's, whose word is taken for who somebody is.
 #[derive(Clone)]
@@ -70,6 +77,12 @@ pub struct ControlConfig {
     pub build_timeout_ms: u64,
     /// Bytes of memory a build script may use.
     pub build_memory_bytes: u64,
+    /// Bytes of disk that a build script may add.
+    pub build_disk_bytes: u64,
+    /// What build scripts reach.
+    pub build_network: BuildNetwork,
+    /// Hosts that build scripts reach whatever their addresses are.
+    pub build_hosts: Vec<HostPort>,
     /// Seconds an API key lives at most, and where nothing is said.
     pub key_lifetime_s_max: u64,
     /// Milliseconds running calls are given when a deployment is stopped.
@@ -114,6 +127,9 @@ impl ControlConfig {
             builds_queued_max: 256,
             build_timeout_ms: 3_600_000,
             build_memory_bytes: 8 << 30,
+            build_disk_bytes: 16 << 30,
+            build_network: BuildNetwork::Internet,
+            build_hosts: Vec::new(),
             key_lifetime_s_max: 365 * 86_400,
             stop_grace_ms: 10_000,
             gateway_wait_ms: 3_000,
@@ -126,24 +142,30 @@ impl ControlConfig {
         }
     }
 
-    /// Of `variables` those that tell a package installer where to go: proxies, index, certificates.
+    /// Of `variables` those that tell a package installer where to go: proxies, index, certificates; with what pip's
+    /// own files of this host say.
     pub fn installer_variables(
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> BTreeMap<String, String> {
-        const EXACT: [&str; 6] = [
-            "SSL_CERT_FILE",
-            "SSL_CERT_DIR",
-            "REQUESTS_CA_BUNDLE",
-            "CURL_CA_BUNDLE",
-            "PIP_CONFIG_FILE",
-            "UV_INDEX_URL",
-        ];
+        let all: BTreeMap<String, String> = variables.into_iter().collect();
+        let path = |name: &str| all.get(name).map(Path::new);
+        let files = installer::pip_files(path("HOME"), path("PIP_CONFIG_FILE"));
+        let mut kept = Self::of_installers(all);
+        installer::add_pip_files(&mut kept, &files);
+        // Its settings are variables now; the file is in no sandbox.
+        kept.remove("PIP_CONFIG_FILE");
+        kept
+    }
+
+    fn of_installers(variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        const EXACT: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
         variables
             .into_iter()
             .filter(|(name, _)| {
                 let upper = name.to_ascii_uppercase();
                 EXACT.contains(&name.as_str())
                     || name.starts_with("PIP_")
+                    || name.starts_with("UV_")
                     || matches!(upper.as_str(), "HTTP_PROXY" | "HTTPS_PROXY" | "NO_PROXY" | "ALL_PROXY")
             })
             .collect()
@@ -163,7 +185,7 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", "d"),
             ("PATH", "e"),
         ];
-        let kept = ControlConfig::installer_variables(given.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let kept = ControlConfig::of_installers(given.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["PIP_INDEX_URL", "SSL_CERT_FILE", "https_proxy"]);
     }
 }

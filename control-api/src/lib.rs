@@ -6,6 +6,7 @@
 //! | `store` | desired state in a database |
 //! | `builder` | source → environment → trial import → sealed build |
 //! | `backup` | the database as a file, and back |
+//! | `egress` | the way out of a build's network, and what it refuses |
 //! | `call_events` | events of calls, from where gateways keep them |
 //! | `reconcile` | makes what is wished true, one repeatable step after another |
 //! | `launch` | supervisors as processes of this host, behind a trait |
@@ -27,6 +28,7 @@ mod config;
 mod control;
 mod data_dir;
 mod database;
+mod egress;
 mod fault;
 mod host;
 mod http;
@@ -53,7 +55,7 @@ mod testing;
 
 pub use backup::{BackedUp, back_up, restore};
 pub use call_events::{CallEvents, CallEventsError};
-pub use config::{ControlConfig, TokenReader};
+pub use config::{BuildNetwork, ControlConfig, HostPort, TokenReader};
 pub use control::{AtShutdown, ControlApi, RunError};
 pub use data_dir::OpenError;
 pub use database::{DatabaseUrl, DatabaseUrlError};

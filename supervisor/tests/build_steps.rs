@@ -51,6 +51,8 @@ impl Build {
             },
             resources: Resources { cpu_millicores: 1_000, memory_bytes: 1 << 30, processes_max: 128 },
             timeout_ms: 20_000,
+            disk_bytes: None,
+            outlet: None,
         };
         Self { dir, spec }
     }

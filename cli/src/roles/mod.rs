@@ -228,7 +228,7 @@ fn control_config(
         Failure::usage(format!("`public_url` is `{public}`"))
             .hint("give it as in `https://models.example.org`")
     })?;
-    Ok(ControlConfig {
+    Ok(settings.builds.apply(ControlConfig {
         scheme: scheme.to_owned(),
         database_url: settings.database_url.clone(),
         millgate_program: programs.millgate.clone(),
@@ -246,7 +246,7 @@ fn control_config(
         log_retention_days: settings.observation.log_retention_days,
         build_environment: ControlConfig::installer_variables(std::env::vars()),
         ..ControlConfig::new(&settings.data_dir, domain.trim_end_matches('/'))
-    })
+    }))
 }
 
 /// Of a gateway that answers calls: with all that it keeps in the data directory.

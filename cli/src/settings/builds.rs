@@ -1,0 +1,114 @@
+//! What builds may use and reach: `[builds]` of the file.
+
+use millgate_control_api::{BuildNetwork, ControlConfig, HostPort};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// What the file says of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BuildsFile {
+    network: Option<NetworkWord>,
+    #[serde(default)]
+    allowed_hosts: Vec<String>,
+    timeout_s: Option<u64>,
+    memory_mib: Option<u64>,
+    disk_mib: Option<u64>,
+    queued_max: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NetworkWord {
+    Internet,
+    Listed,
+    None,
+}
+
+/// What roles run by; what is not said is the control API's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Builds {
+    network: BuildNetwork,
+    hosts: Vec<HostPort>,
+    timeout_ms: Option<u64>,
+    memory_bytes: Option<u64>,
+    disk_bytes: Option<u64>,
+    queued_max: Option<u32>,
+}
+
+impl BuildsFile {
+    /// Checks what can be wrong.
+    pub(super) fn check(self) -> Result<Builds, Failure> {
+        let counts = [
+            ("timeout_s", self.timeout_s),
+            ("memory_mib", self.memory_mib),
+            ("disk_mib", self.disk_mib),
+            ("queued_max", self.queued_max.map(u64::from)),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == Some(0)) {
+            return Err(Failure::usage(format!("`{name}` of `[builds]` is 0")).hint("give at least 1"));
+        }
+        let hosts = self.allowed_hosts.iter().map(|text| {
+            HostPort::parse(text).ok_or_else(|| {
+                Failure::usage(format!("`allowed_hosts` of `[builds]` holds `{text}`"))
+                    .hint("give hosts as in `index.example.org` or `10.0.0.7:8080`")
+            })
+        });
+        Ok(Builds {
+            network: match self.network {
+                None | Some(NetworkWord::Internet) => BuildNetwork::Internet,
+                Some(NetworkWord::Listed) => BuildNetwork::Listed,
+                Some(NetworkWord::None) => BuildNetwork::None,
+            },
+            hosts: hosts.collect::<Result<_, _>>()?,
+            timeout_ms: self.timeout_s.map(|s| s.saturating_mul(1_000)),
+            memory_bytes: self.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            disk_bytes: self.disk_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            queued_max: self.queued_max,
+        })
+    }
+}
+
+impl Builds {
+    /// Puts it into what the control API is told.
+    pub(crate) fn apply(&self, config: ControlConfig) -> ControlConfig {
+        ControlConfig {
+            build_network: self.network,
+            build_hosts: self.hosts.clone(),
+            build_timeout_ms: self.timeout_ms.unwrap_or(config.build_timeout_ms),
+            build_memory_bytes: self.memory_bytes.unwrap_or(config.build_memory_bytes),
+            build_disk_bytes: self.disk_bytes.unwrap_or(config.build_disk_bytes),
+            builds_queued_max: self.queued_max.unwrap_or(config.builds_queued_max),
+            ..config
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Builds, Failure> {
+        toml::from_str::<BuildsFile>(text).unwrap().check()
+    }
+
+    #[test]
+    fn what_is_left_out_is_the_control_apis_own() {
+        let own = ControlConfig::new("/d", "localhost");
+        let bare = read("").unwrap().apply(own.clone());
+        assert_eq!(format!("{bare:?}"), format!("{own:?}"));
+        let said =
+            read("network = 'listed'\nallowed_hosts = ['10.0.0.7:8080']\ndisk_mib = 3").unwrap().apply(own);
+        assert_eq!((said.build_network, said.build_disk_bytes), (BuildNetwork::Listed, 3 << 20));
+        assert_eq!(said.build_hosts[0].to_string(), "10.0.0.7:8080");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_a_hint() {
+        for wrong in ["disk_mib = 0", "queued_max = 0", "allowed_hosts = ['http://x']"] {
+            let said = read(wrong).unwrap_err().to_string();
+            assert!(said.contains("hint:"), "{said}");
+        }
+    }
+}
