@@ -258,3 +258,79 @@ fn a_script_that_fills_the_disk_hangs_or_eats_memory_fails_its_build_and_says_wh
     let (is_live, said) = deploy(&server, "good", &[("f.py", "def f(args): return 1\n")]);
     assert!(is_live, "{said}");
 }
+
+/// `uv` of this host, where there is one.
+fn uv() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("uv")).find(|uv| uv.is_file())
+}
+
+/// With `uv` where this host has it, and with pip alone.
+#[test]
+fn every_way_to_call_pip_installs_into_the_builds_environment_and_nothing_of_it_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let wheel = fs::read(wheel(&temp.path().join("wheels"), "here")).unwrap();
+    for uv in [uv().map_or_else(String::new, |uv| uv.display().to_string()), String::new()] {
+        let server = server(temp.path(), &format!("network = 'none'\nuv = '{uv}'"), &[]);
+        for (name, call) in [
+            ("pip", "pip install --no-index -f wheels tinything"),
+            ("pip3", "pip3 install --no-index --find-links=wheels -r needs.txt"),
+            ("module", "python -m pip install --no-index -f wheels 'tinything>=1'"),
+            ("module3", "PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels python3 -m pip install tinything"),
+            // Of pip alone.
+            ("path", "$VIRTUAL_ENV/bin/pip install --no-index --find-links wheels tinything"),
+            (
+                "only-pip",
+                "pip install --no-index --find-links wheels --report r.json tinything; test -s r.json",
+            ),
+        ] {
+            let folder = server.project(name, &[("wheels/x", ""), ("needs.txt", "tinything==1.0\n")]);
+            fs::write(folder.join("wheels/tinything-1.0-py3-none-any.whl"), &wheel).unwrap();
+            let script = format!("set -e\n{call}\npip list\n");
+            let files = [
+                (
+                    "f.py",
+                    "import tinything, sys, os\ndef f(args): return [tinything.VALUE, os.listdir(sys.path[-1])]\n",
+                ),
+                ("cdsw-build.sh", script.as_str()),
+            ];
+            let (is_live, said) = deploy(&server, name, &files);
+            assert!(is_live, "{name}: {said}");
+            let answered = answer(&server, name);
+            assert_eq!(answered[0], "here", "{name}");
+            assert!(!answered.to_string().contains("_millgate"), "{name}: {answered}");
+            let is_by_uv = said.contains("Installed 1 package");
+            assert_eq!(is_by_uv, !uv.is_empty() && !["path", "only-pip"].contains(&name), "{name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_one_project_puts_into_its_package_cache_reaches_no_other_project() {
+    let temp = tempfile::tempdir().unwrap();
+    wheel(&temp.path().join("index/tinything"), "good");
+    let index = Index::serve(&temp.path().join("index"));
+    let url = kept(format!("http://{}/", index.address));
+    let variables = [
+        ("PIP_INDEX_URL", url),
+        ("PIP_TRUSTED_HOST", "127.0.0.1"),
+        ("PIP_FIND_LINKS", ""),
+        ("UV_INDEX_URL", url),
+    ];
+    let server = server(temp.path(), "network = 'listed'", &variables);
+    // Fills its own cache, changes all that is in it, and looks for the caches of others.
+    let attack = "pip install tinything\nmkdir -p \"$PIP_CACHE_DIR\" \"$UV_CACHE_DIR\"\npip download -q tinything -d /tmp\n\
+                  find \"$PIP_CACHE_DIR\" \"$UV_CACHE_DIR\" -type f -exec sed -i s/good/evil/ {} +\n\
+                  ls \"$PIP_CACHE_DIR/../..\" | wc -l > seen\n\
+                  for way in ../../other ../../pip ../../../environments; do echo evil > \"$PIP_CACHE_DIR/$way\" && echo wrote >> seen; done\n\
+                  ls -d \"$PIP_CACHE_DIR\"/../../../environments && echo saw >> seen\ntrue\n";
+    let function = "def f(args): return open('seen').read()\n";
+    let (is_live, said) = deploy(&server, "evil", &[("f.py", function), ("cdsw-build.sh", attack)]);
+    assert!(is_live, "{said}");
+    assert_eq!(answer(&server, "evil"), "1\n", "it sees its own cache alone: {said}");
+    let function = "import tinything\ndef f(args): return tinything.VALUE\n";
+    let (is_live, said) =
+        deploy(&server, "good", &[("f.py", function), ("cdsw-build.sh", "set -e\npip install tinything\n")]);
+    assert!(is_live, "{said}");
+    assert_eq!(answer(&server, "good"), "good");
+}

@@ -2,10 +2,13 @@
 //! happens. A build that was underway when the server ended is made again from the start, so no step needs to know
 //! how far the one before it came. Nothing of a build is changed once it is sealed.
 
+mod attend;
+mod blank;
 mod channel;
 mod environment;
 pub(crate) mod log;
 pub(crate) mod manifest;
+mod packages;
 mod script;
 pub(crate) mod snapshot;
 #[cfg(test)]
@@ -173,7 +176,7 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
     stop_trial(app, &build).await;
     let fresh = dir.clone();
     blocking(move || {
-        for part in ["root", "venv", "manifest.json", ".sealed"] {
+        for part in ["root", "venv", "tools", "manifest.json", ".sealed"] {
             let path = fresh.join(part);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             if let Err(e) = removed

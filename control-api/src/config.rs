@@ -79,6 +79,10 @@ pub struct ControlConfig {
     pub build_memory_bytes: u64,
     /// Bytes of disk that a build script may add.
     pub build_disk_bytes: u64,
+    /// Bytes of packages that a project's builds keep for each other; over it all of them go.
+    pub package_cache_bytes_max: u64,
+    /// `uv`, which stands in for pip in build scripts where it can.
+    pub uv: Option<PathBuf>,
     /// What build scripts reach.
     pub build_network: BuildNetwork,
     /// Hosts that build scripts reach whatever their addresses are.
@@ -128,6 +132,8 @@ impl ControlConfig {
             build_timeout_ms: 3_600_000,
             build_memory_bytes: 8 << 30,
             build_disk_bytes: 16 << 30,
+            package_cache_bytes_max: 8 << 30,
+            uv: None,
             build_network: BuildNetwork::Internet,
             build_hosts: Vec::new(),
             key_lifetime_s_max: 365 * 86_400,

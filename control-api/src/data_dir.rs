@@ -206,8 +206,14 @@ impl DataDir {
         self.root.join("run")
     }
 
-    pub(crate) fn cache(&self) -> PathBuf {
-        self.root.join("cache")
+    /// Packages that builds of a project keep.
+    pub(crate) fn package_cache(&self, project: &str) -> PathBuf {
+        self.root.join("cache/packages").join(project)
+    }
+
+    /// Python environments that others are copied from.
+    pub(crate) fn environments(&self) -> PathBuf {
+        self.root.join("cache/environments")
     }
 
     pub(crate) fn credentials(&self) -> PathBuf {

@@ -312,6 +312,7 @@ impl Reconciler {
         }
         for project in self.app.store.projects_to_purge().await? {
             remove_tree(self.app.dir.project(project.as_str())).await?;
+            remove_tree(self.app.dir.package_cache(project.as_str())).await?;
             self.app.store.purge_project(&project).await?;
         }
         Ok(())

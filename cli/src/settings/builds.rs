@@ -1,5 +1,7 @@
 //! What builds may use and reach: `[builds]` of the file.
 
+use std::path::PathBuf;
+
 use millgate_control_api::{BuildNetwork, ControlConfig, HostPort};
 use serde::Deserialize;
 
@@ -15,7 +17,10 @@ pub(super) struct BuildsFile {
     timeout_s: Option<u64>,
     memory_mib: Option<u64>,
     disk_mib: Option<u64>,
+    package_cache_mib: Option<u64>,
     queued_max: Option<u32>,
+    /// `uv`, by its path; '' is none.
+    uv: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -34,7 +39,9 @@ pub(crate) struct Builds {
     timeout_ms: Option<u64>,
     memory_bytes: Option<u64>,
     disk_bytes: Option<u64>,
+    package_cache_bytes: Option<u64>,
     queued_max: Option<u32>,
+    uv: Option<PathBuf>,
 }
 
 impl BuildsFile {
@@ -44,10 +51,15 @@ impl BuildsFile {
             ("timeout_s", self.timeout_s),
             ("memory_mib", self.memory_mib),
             ("disk_mib", self.disk_mib),
+            ("package_cache_mib", self.package_cache_mib),
             ("queued_max", self.queued_max.map(u64::from)),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == Some(0)) {
             return Err(Failure::usage(format!("`{name}` of `[builds]` is 0")).hint("give at least 1"));
+        }
+        if let Some(uv) = self.uv.as_ref().filter(|uv| !uv.as_os_str().is_empty() && !uv.is_file()) {
+            return Err(Failure::usage(format!("`uv` of `[builds]` is `{}`, and is no file", uv.display()))
+                .hint("name the program, or \"\" for none"));
         }
         let hosts = self.allowed_hosts.iter().map(|text| {
             HostPort::parse(text).ok_or_else(|| {
@@ -65,7 +77,9 @@ impl BuildsFile {
             timeout_ms: self.timeout_s.map(|s| s.saturating_mul(1_000)),
             memory_bytes: self.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
             disk_bytes: self.disk_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            package_cache_bytes: self.package_cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             queued_max: self.queued_max,
+            uv: self.uv.or_else(uv_of_path).filter(|uv| !uv.as_os_str().is_empty()),
         })
     }
 }
@@ -79,10 +93,18 @@ impl Builds {
             build_timeout_ms: self.timeout_ms.unwrap_or(config.build_timeout_ms),
             build_memory_bytes: self.memory_bytes.unwrap_or(config.build_memory_bytes),
             build_disk_bytes: self.disk_bytes.unwrap_or(config.build_disk_bytes),
+            package_cache_bytes_max: self.package_cache_bytes.unwrap_or(config.package_cache_bytes_max),
+            uv: self.uv.clone(),
             builds_queued_max: self.queued_max.unwrap_or(config.builds_queued_max),
             ..config
         }
     }
+}
+
+/// The `uv` of this host: the program itself, not a link to it, which a sandbox would not follow.
+fn uv_of_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("uv")).find_map(|uv| uv.canonicalize().ok())
 }
 
 #[cfg(test)]
@@ -96,7 +118,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_the_control_apis_own() {
         let own = ControlConfig::new("/d", "localhost");
-        let bare = read("").unwrap().apply(own.clone());
+        let bare = read("uv = ''").unwrap().apply(own.clone());
         assert_eq!(format!("{bare:?}"), format!("{own:?}"));
         let said =
             read("network = 'listed'\nallowed_hosts = ['10.0.0.7:8080']\ndisk_mib = 3").unwrap().apply(own);

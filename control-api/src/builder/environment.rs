@@ -1,17 +1,21 @@
-//! The build's own Python environment: made in place, so that the paths in it stay true; with pip only where a script
-//! will use it, since that is the slow part; the SDK put in; then the script run.
+//! The build's own Python environment: with pip only where a script will use it; the SDK put in; then the script run.
 
 use std::{
     fs, io,
     os::unix::fs::{PermissionsExt, lchown},
     path::{Path, PathBuf},
-    process::Stdio,
     time::Instant,
 };
 
-use tokio::process::Command;
-
-use super::{BuildFailure, Job, blocking, failed, log::Step, missing_file, script};
+use super::{
+    BuildFailure, Job,
+    blank::Blanks,
+    blocking, failed,
+    log::Step,
+    missing_file,
+    packages::{self, Installers},
+    script,
+};
 use crate::{launch::spec::build_uid, sdk};
 
 /// Makes the environment and runs the script.
@@ -22,15 +26,22 @@ pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
         Step::Environment,
         &format!("making an environment of Python {}", job.runtime().python.version),
     );
-    make_venv(job, script.is_some()).await?;
+    Blanks::in_folder(job.app.dir.environments())
+        .copy_to(&job.runtime().python, script.is_some(), &job.venv())
+        .await
+        .map_err(|e| failed(Step::Environment, e.to_string()))?;
     let site_packages = site_packages(job);
-    blocking(move || sdk::unpack(&site_packages))
+    let folder = site_packages.clone();
+    blocking(move || sdk::unpack(&folder))
         .await?
         .map_err(|e| failed(Step::Environment, format!("cannot put the SDK into the environment: {e}")))?;
     if let Some(script) = script {
+        let cannot = |e: io::Error| failed(Step::Environment, format!("cannot prepare the installers: {e}"));
+        let installers = Installers::prepare(job, &site_packages).map_err(cannot)?;
         own(job, Owner::Script).await?;
         let result = script::run(job, &script).await;
         own(job, Owner::Server).await?;
+        installers.clear().map_err(cannot)?;
         result?;
     } else {
         job.log.line(Step::Environment, &format!("no {}: nothing to install", script::name(&job.build)));
@@ -42,35 +53,6 @@ pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
     job.log
         .line(Step::Environment, &format!("environment ready after {:.1} s", begun.elapsed().as_secs_f64()));
     Ok(())
-}
-
-async fn make_venv(job: &Job, needs_pip: bool) -> Result<(), BuildFailure> {
-    let mut command = Command::new(&job.runtime().python.executable);
-    command.args(["-I", "-m", "venv"]);
-    if !needs_pip {
-        command.arg("--without-pip");
-    }
-    let output = command
-        .arg(job.venv())
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|e| failed(Step::Environment, format!("cannot run Python: {e}")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Err(failed(
-        Step::Environment,
-        format!(
-            "`python -m venv` failed: {}; on Debian it is in the package python3-venv",
-            said.trim().chars().take(2_000).collect::<String>()
-        ),
-    ))
 }
 
 fn site_packages(job: &Job) -> PathBuf {
@@ -89,14 +71,13 @@ async fn own(job: &Job, owner: Owner) -> Result<(), BuildFailure> {
         Owner::Server => 0,
     });
     let trees = [job.dir.join("root"), job.venv()];
-    let cache = script::package_cache(job);
+    let cache = packages::cache(job);
     let normalises = matches!(owner, Owner::Server);
     blocking(move || -> io::Result<()> {
         for tree in trees {
             hand_over(&tree, uid, normalises)?;
         }
         if !normalises {
-            fs::create_dir_all(&cache)?;
             hand_over(&cache, uid, false)?;
         }
         Ok(())

@@ -5,14 +5,12 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
     time::Duration,
 };
 
 use millgate_contract::{
     limits,
-    spec::{BuildStepSpec, Confinement, FromBuildStep, Network, Outlet, Resources},
-    supervision::Isolation,
+    spec::{BuildStepSpec, Confinement, Network, Outlet, Resources},
 };
 use tokio::{
     io::{AsyncRead, AsyncWriteExt},
@@ -22,13 +20,15 @@ use tokio::{
 
 use super::{
     BuildFailure, Job,
-    channel::{Channel, Said},
+    attend::{attend, rules},
+    channel::Channel,
     failed,
     log::Step,
+    packages,
 };
 use crate::{
     config::BuildNetwork,
-    egress::{self, installer, rules::Rules, upstream::Upstreams},
+    egress::{self, rules::Rules},
     launch::spec::{HOME, build_uid, project_environment},
     lines::{Lines, Overlong},
     rows::Build,
@@ -46,11 +46,6 @@ const TIMEOUT_SLACK: Duration = Duration::from_secs(30);
 /// The script's path below the model's root.
 pub(super) fn name(build: &Build) -> &str {
     if build.build_script_path.is_empty() { SCRIPT } else { &build.build_script_path }
-}
-
-/// Where packages are kept between builds.
-pub(super) fn package_cache(job: &Job) -> PathBuf {
-    job.app.dir.cache().join("pip")
 }
 
 /// The script, when there is one; one that was asked for by name must be there.
@@ -163,86 +158,6 @@ async fn converse(
     }
 }
 
-/// Hears what the step says, and is the way out of its network.
-async fn attend(job: &Job, mut channel: Channel) -> std::convert::Infallible {
-    let mut outlet = None;
-    loop {
-        let heard = tokio::select! {
-            heard = channel.next() => heard,
-            () = async { match &mut outlet { Some(outlet) => outlet.await, None => std::future::pending().await } } => {
-                outlet = None;
-                continue;
-            }
-        };
-        match heard {
-            Ok(Some(Said { listener: Some(listener), .. })) => {
-                let rules = Arc::new(rules(job));
-                let serving = async move {
-                    let tell = |line: &str| job.log.line(Step::Environment, &format!("network: {line}"));
-                    if let Err(error) = egress::serve(listener, rules, tell).await {
-                        tracing::error!(%error, "the way out of a build's network");
-                    }
-                };
-                outlet = Some(Box::pin(serving));
-            }
-            Ok(Some(Said { message: FromBuildStep::Held(isolation), .. })) => {
-                job.log.line(Step::Environment, &words_of(&isolation));
-            }
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => match &mut outlet {
-                Some(outlet) => outlet.await,
-                None => std::future::pending().await,
-            },
-        }
-    }
-}
-
-fn rules(job: &Job) -> Rules {
-    let config = &job.app.config;
-    let own_name = config.domain.rsplit_once(':').map_or(config.domain.as_str(), |(host, _)| host);
-    let mut allowed = installer::index_hosts(&config.build_environment);
-    allowed.extend(config.build_hosts.iter().cloned());
-    Rules {
-        network: config.build_network,
-        allowed,
-        own_name: own_name.to_owned(),
-        upstreams: Upstreams::of(&config.build_environment),
-    }
-}
-
-/// What holds the script in, in one line.
-fn words_of(isolation: &Isolation) -> String {
-    let held: Vec<String> = [
-        (isolation.pid_namespace, "processes"),
-        (isolation.mount_namespace, "files"),
-        (isolation.ipc_namespace, "memory"),
-        (isolation.network_namespace, "network"),
-    ]
-    .into_iter()
-    .filter_map(|(is_so, what)| is_so.then(|| what.to_owned()))
-    .collect();
-    let mut words = match &held[..] {
-        [] => "the script runs".to_owned(),
-        held => format!("the script has its own {}", held.join(", ")),
-    };
-    if let Some(uid) = isolation.uid {
-        words += &format!("; uid {uid}");
-    }
-    let more = [
-        (isolation.cgroup_version > 0, "limited by cgroup"),
-        (isolation.landlock, "Landlock"),
-        (isolation.seccomp, "seccomp"),
-        (isolation.no_new_privileges, "no new privileges"),
-    ];
-    for (_, what) in more.into_iter().filter(|(is_so, _)| *is_so) {
-        words += &format!(", {what}");
-    }
-    if !isolation.missing.is_empty() {
-        words += &format!("; this host does not allow: {}", isolation.missing.join("; "));
-    }
-    words
-}
-
 async fn next<R: AsyncRead + Unpin>(lines: &mut Lines<R>) -> std::io::Result<Option<String>> {
     // Progress bars overwrite their line: what stood there last counts.
     Ok(lines.next().await?.map(|line| {
@@ -257,19 +172,11 @@ fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
     let mut readable = vec![job.runtime().python.base_prefix.clone()];
     readable.extend(named_paths(&environment));
     environment.extend(project_environment(&from));
-    let venv = job.venv();
-    let cache = package_cache(job);
-    environment.insert(
-        "PATH".into(),
-        format!(
-            "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            venv.join("bin").display()
-        ),
-    );
-    environment.insert("VIRTUAL_ENV".into(), venv.display().to_string());
-    environment.insert("PIP_CACHE_DIR".into(), cache.display().to_string());
-    environment.insert("PIP_DISABLE_PIP_VERSION_CHECK".into(), "1".into());
-    environment.insert("PIP_REQUIRE_VIRTUALENV".into(), "1".into());
+    readable.extend(packages::readable(job));
+    environment.extend(packages::environment(job));
+    let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    environment.insert("PATH".into(), format!("{}:{system}", packages::path(job)));
+    environment.insert("VIRTUAL_ENV".into(), job.venv().display().to_string());
     environment.insert("PYTHONUNBUFFERED".into(), "1".into());
     let is_required = job.app.config.require_isolation;
     let has_outlet = job.app.config.build_network != BuildNetwork::None;
@@ -277,7 +184,7 @@ fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
         command: vec!["/bin/bash".into(), script.display().to_string()],
         root: job.root(),
         // The project's root is written to as well when the model's root is below it.
-        writable: vec![job.dir.join("root"), venv, cache],
+        writable: vec![job.dir.join("root"), job.venv(), packages::cache(job)],
         environment,
         confinement: Confinement::Available {
             uid: build_uid(job.build.number),
@@ -295,19 +202,23 @@ fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
         },
         timeout_ms: job.app.config.build_timeout_ms,
         disk_bytes: Some(job.app.config.build_disk_bytes),
-        outlet: has_outlet.then(|| Outlet { port: egress::PORT, environment: outlet_environment() }),
+        outlet: has_outlet
+            .then(|| Outlet { port: egress::PORT, environment: outlet_environment(&rules(job)) }),
     }
 }
 
 /// What tells installers of the way out, in the place of proxies that only this server reaches.
-fn outlet_environment() -> BTreeMap<String, String> {
+fn outlet_environment(rules: &Rules) -> BTreeMap<String, String> {
     let proxy = format!("http://127.0.0.1:{}", egress::PORT);
     let names =
         ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "PIP_PROXY"];
     let mut environment: BTreeMap<String, String> =
         names.into_iter().map(|name| (name.to_owned(), proxy.clone())).collect();
+    // A loopback is the script's own, but for an index on this host's.
+    let own = ["localhost", "127.0.0.1", "::1"].into_iter().filter(|host| !rules.names(host));
+    let own = own.collect::<Vec<_>>().join(",");
     for name in ["no_proxy", "NO_PROXY"] {
-        environment.insert(name.to_owned(), "localhost,127.0.0.1,::1".to_owned());
+        environment.insert(name.to_owned(), own.clone());
     }
     environment
 }

@@ -49,10 +49,11 @@ impl HostPort {
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]", self.host)?
+        let host = &self.host;
+        if host.contains(':') {
+            write!(f, "[{host}]")?;
         } else {
-            f.write_str(&self.host)?
+            f.write_str(host)?;
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }

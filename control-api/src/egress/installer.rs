@@ -66,7 +66,9 @@ fn settings(text: &str) -> BTreeMap<String, String> {
             last = Some(name);
         }
     }
-    found.values_mut().for_each(|value| *value = value.trim().to_owned());
+    for value in found.values_mut() {
+        *value = value.trim().to_owned();
+    }
     found
 }
 

@@ -58,6 +58,11 @@ pub(super) enum Way {
 }
 
 impl Rules {
+    /// True of a host that is reached whatever its address is.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        self.allowed.iter().any(|one| one.host.eq_ignore_ascii_case(host))
+    }
+
     /// Connects to `host`, or to the proxy that leads there.
     pub(super) async fn connect(&self, host: &str, port: u16, scheme: Scheme) -> Result<Way, Refusal> {
         let is_named = self.allowed.iter().any(|one| one.covers(host, port));
@@ -153,9 +158,10 @@ fn embedded(address: IpAddr) -> IpAddr {
         IpAddr::from([a, b, c, d])
     };
     match v6.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => part(high, low),
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => part(high, low),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => part(high, low),
-        [0x2002, high, low, ..] => part(high, low),
         _ => address,
     }
 }

@@ -1,0 +1,92 @@
+//! What a build step says while its script runs, and the way out of its network that it asks for.
+
+use std::{convert::Infallible, fmt::Write, future::pending, pin::Pin, sync::Arc};
+
+use millgate_contract::{spec::FromBuildStep, supervision::Isolation};
+
+use super::{
+    Job,
+    channel::{Channel, Said},
+    log::Step,
+};
+use crate::egress::{self, installer, rules::Rules, upstream::Upstreams};
+
+/// Hears what the step says, and is its way out. Runs until dropped.
+pub(super) async fn attend(job: &Job, mut channel: Channel) -> Infallible {
+    let mut outlet: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(pending());
+    loop {
+        let heard = tokio::select! {
+            heard = channel.next() => heard,
+            () = &mut outlet => {
+                outlet = Box::pin(pending());
+                continue;
+            }
+        };
+        match heard {
+            Ok(Some(Said { listener: Some(listener), .. })) => {
+                let rules = Arc::new(rules(job));
+                outlet = Box::pin(async move {
+                    let tell = |line: &str| job.log.line(Step::Environment, &format!("network: {line}"));
+                    if let Err(error) = egress::serve(listener, rules, tell).await {
+                        tracing::error!(%error, "the way out of a build's network");
+                    }
+                });
+            }
+            Ok(Some(Said { message: FromBuildStep::Held(isolation), .. })) => {
+                job.log.line(Step::Environment, &words_of(&isolation));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                outlet.await;
+                return pending().await;
+            }
+        }
+    }
+}
+
+/// Where this build may connect.
+pub(super) fn rules(job: &Job) -> Rules {
+    let config = &job.app.config;
+    let own_name = config.domain.rsplit_once(':').map_or(config.domain.as_str(), |(host, _)| host);
+    let mut allowed = installer::index_hosts(&config.build_environment);
+    allowed.extend(config.build_hosts.iter().cloned());
+    Rules {
+        network: config.build_network,
+        allowed,
+        own_name: own_name.to_owned(),
+        upstreams: Upstreams::of(&config.build_environment),
+    }
+}
+
+/// What holds the script in, in one line.
+fn words_of(isolation: &Isolation) -> String {
+    let so = |facts: &[(bool, &'static str)]| -> Vec<&'static str> {
+        facts.iter().filter(|(is_so, _)| *is_so).map(|(_, what)| *what).collect()
+    };
+    let own = so(&[
+        (isolation.pid_namespace, "processes"),
+        (isolation.mount_namespace, "files"),
+        (isolation.ipc_namespace, "memory"),
+        (isolation.network_namespace, "network"),
+    ]);
+    let held = so(&[
+        (isolation.cgroup_version > 0, "limited by cgroup"),
+        (isolation.landlock, "Landlock"),
+        (isolation.seccomp, "seccomp"),
+        (isolation.no_new_privileges, "no new privileges"),
+    ]);
+    let mut words = match &own[..] {
+        [] => "the script runs".to_owned(),
+        own => format!("the script has its own {}", own.join(", ")),
+    };
+    if let Some(uid) = isolation.uid {
+        let _ = write!(words, "; uid {uid}");
+    }
+    for what in held {
+        let _ = write!(words, ", {what}");
+    }
+    if !isolation.missing.is_empty() {
+        let _ = write!(words, "; this host does not allow: {}", isolation.missing.join("; "));
+    }
+    words
+}
