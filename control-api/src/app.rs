@@ -7,7 +7,7 @@ use std::{
 };
 
 use millgate_contract::ids::{BuildId, ProjectId};
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::{Notify, RwLock, watch};
 
 use crate::{
     config::ControlConfig,
@@ -44,6 +44,8 @@ pub(crate) struct Parts {
     pub(crate) wake_builder: Notify,
     /// Wakes whoever publishes.
     pub(crate) wake_publisher: Notify,
+    /// Tells whoever follows something that anything was written.
+    pub(crate) news: watch::Sender<()>,
     /// Builds whose folder is being written.
     pub(crate) building: Mutex<HashSet<BuildId>>,
     /// Who changes a project's files holds its lock; who reads several shares it.
@@ -60,6 +62,7 @@ impl App {
         self.wake_publisher.notify_one();
         self.wake.notify_one();
         self.wake_builder.notify_one();
+        self.news.send_replace(());
     }
 
     /// The lock of a project's files.

@@ -104,6 +104,7 @@ impl ControlApi {
             wake: tokio::sync::Notify::new(),
             wake_builder: tokio::sync::Notify::new(),
             wake_publisher: tokio::sync::Notify::new(),
+            news: tokio::sync::watch::Sender::new(()),
             building: std::sync::Mutex::default(),
             project_locks: std::sync::Mutex::default(),
         };

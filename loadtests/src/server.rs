@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -30,6 +30,16 @@ pub(crate) struct Server {
     front: Role,
     /// The control API where it is a process of its own.
     control: Option<Role>,
+}
+
+/// A command that runs; it ends with this value at the latest.
+pub(crate) struct Begun(pub(crate) Child);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// How to call one model.
@@ -194,14 +204,29 @@ impl Server {
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        Command::new(self.programs.path("millgate"))
+        self.command(args).output().expect("`millgate` is built")
+    }
+
+    /// Starts the command line against this server, and does not wait for its end.
+    pub(crate) fn begin(&self, args: &[&str]) -> Begun {
+        let mut command = self.command(args);
+        Begun(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("`millgate` is built"))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.path("millgate"));
+        command
             .args(args)
             .env("MILLGATE_SERVER", format!("http://{}", self.api_host()))
             .env("MILLGATE_DATA_DIR", self.data_dir())
             .env_remove("MILLGATE_API_KEY")
-            .env_remove("MILLGATE_KEY_FILE")
-            .output()
-            .expect("`millgate` is built")
+            .env_remove("MILLGATE_KEY_FILE");
+        command
+    }
+
+    /// A file of a project that was deployed by its text.
+    pub(crate) fn project_file(&self, name: &str, file: &str) -> PathBuf {
+        self.folder.path().join(name).join(file)
     }
 
     /// Asks the control API; nothing when it does not answer with 200 and JSON.

@@ -151,11 +151,12 @@ fn follow_build(client: &Client, build_path: &str, steps: &mut Steps) -> Result<
         last = terminal::printable(line).into_owned();
         true
     })?;
+    let mut pauses = super::Pauses::new();
     let build = loop {
         let build = client.get(build_path)?;
         match text(&build["status"]) {
             "built" | "build failed" => break build,
-            _ => super::pause(),
+            _ => pauses.wait(),
         }
     };
     if text(&build["status"]) == "built" {

@@ -24,8 +24,20 @@ pub(crate) mod user;
 
 use std::time::Duration;
 
-/// Between two looks at something the API has no stream for.
-#[expect(clippy::disallowed_methods, reason = "a command has one thread and nothing else to do")]
-pub(crate) fn pause() {
-    std::thread::sleep(Duration::from_millis(100));
+/// Pauses between looks at something the API has no stream for: short at first, for what is done in a moment.
+pub(crate) struct Pauses(Duration);
+
+impl Pauses {
+    const FIRST: Duration = Duration::from_millis(5);
+    const LONGEST: Duration = Duration::from_millis(100);
+
+    pub(crate) fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a command has one thread and nothing else to do")]
+    pub(crate) fn wait(&mut self) {
+        std::thread::sleep(self.0);
+        self.0 = (self.0 * 5 / 4).min(Self::LONGEST);
+    }
 }

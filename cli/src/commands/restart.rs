@@ -21,6 +21,7 @@ pub(crate) fn restart(global: &Global, name: &str) -> Result<(), Failure> {
     let mut last_reason = text(&before_report["reason"]).to_owned();
     client.post(&format!("{path}:restart"), &json!({}))?;
     if text(&before["status"]) == "deployed" {
+        let mut pauses = super::Pauses::new();
         loop {
             let report = client.get(&replicas)?;
             if are_new(&report, &old) {
@@ -43,7 +44,7 @@ pub(crate) fn restart(global: &Global, name: &str) -> Result<(), Failure> {
                 ))
                 .hint(format!("`millgate logs {}` shows what it printed", found.name())));
             }
-            super::pause();
+            pauses.wait();
         }
     }
     let deployment = wait_for(&client, &path, &mut Steps::new())?;

@@ -41,6 +41,7 @@ pub(super) fn roll_out(client: &Client, found: &Found, plan: &Plan) -> Result<Va
 /// Waits until a deployment serves; fails when it will not.
 pub(super) fn wait_for(client: &Client, path: &str, steps: &mut Steps) -> Result<Value, Failure> {
     let mut said = String::new();
+    let mut pauses = super::Pauses::new();
     loop {
         let deployment = client.get(path)?;
         let reason = text(&deployment["status_reason"]);
@@ -62,7 +63,7 @@ pub(super) fn wait_for(client: &Client, path: &str, steps: &mut Steps) -> Result
                 ))
                 .hint("`millgate logs` shows what it printed; what was deployed before goes on serving"));
             }
-            _ => super::pause(),
+            _ => pauses.wait(),
         }
     }
 }

@@ -15,9 +15,10 @@ pub(crate) fn stop(global: &Global, name: &str) -> Result<(), Failure> {
     for path in &paths {
         client.post(&format!("{path}:stop"), &json!({}))?;
     }
+    let mut pauses = super::Pauses::new();
     for path in &paths {
         while !is_over(&client.get(path)?) {
-            super::pause();
+            pauses.wait();
         }
     }
     let deployment = client.get(&found.path_of(&newest))?;

@@ -74,6 +74,7 @@ async fn send(events: &mut Events, name: &str, data: &Value) -> Result<(), Gone>
 pub(crate) fn build_log(app: App, id: BuildId, path: PathBuf, follows: bool) -> Response {
     stream(async move |mut events| {
         let mut tail = Tail::new(path);
+        let mut news = app.news.subscribe();
         let mut step = None;
         let mut looks = 0;
         loop {
@@ -112,7 +113,8 @@ pub(crate) fn build_log(app: App, id: BuildId, path: PathBuf, follows: bool) -> 
             }
             if lines.is_empty() {
                 beat(&mut events, looks).await?;
-                tokio::time::sleep(PAUSE).await;
+                // The end of a build is told at once; lines of its log are looked for.
+                let _ = tokio::time::timeout(PAUSE, news.changed()).await;
             }
         }
     })

@@ -6,6 +6,7 @@ mod counted;
 mod crashes;
 mod deaths;
 mod deleted_key;
+mod deploys_speed;
 mod escapes;
 mod fair;
 mod handovers;
@@ -134,6 +135,11 @@ pub(crate) const ALL: &[Scenario] = &[
         many,
         0,
         "500 models in 50 projects, 2,000 builds, on SQLite and PostgreSQL: list pages, a deploy beside them, memory"
+    ),
+    scenario!(
+        deploys_speed,
+        0,
+        "from `millgate deploy` to the first answer of changed code, for add and Iris, beside a first deploy"
     ),
     scenario!(values, 0, "what numpy and pandas make, value by value: JSON, or `function.bad_output`"),
 ];
