@@ -36,6 +36,17 @@ pub(crate) fn crn(workspace: &str, id: &str) -> String {
     format!("crn:cdp:ml:us-west-1:millgate:workspace:{workspace}/{id}")
 }
 
+/// True of a text with control characters, with ones that are not shown, or that turn the direction of what is around
+/// them: it may look like another.
+pub(crate) fn hides_something(text: &str) -> bool {
+    text.chars().any(|c| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    })
+}
+
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
@@ -62,6 +73,16 @@ mod tests {
         let id = project_id();
         assert_eq!(id.as_str().split('-').map(str::len).collect::<Vec<_>>(), [4, 4, 4, 4]);
         assert_ne!(id, project_id());
+    }
+
+    #[test]
+    fn a_name_that_looks_like_another_hides_something() {
+        for text in ["a\tb", "a\0", "add\u{200b}", "\u{202e}dda", "a\u{2066}b", "\u{feff}add", "a\u{e0041}"] {
+            assert!(hides_something(text), "{text:?}");
+        }
+        for text in ["add two", "Ünïcode", "e\u{301}", "日本語", "a/b", "🙂"] {
+            assert!(!hides_something(text), "{text:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,10 @@ use axum::{
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Map, Value};
 
-use crate::fault::{Fault, Outcome};
+use crate::{
+    fault::{Fault, Outcome},
+    names,
+};
 
 /// Bytes of a JSON body.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -118,12 +121,13 @@ impl Fields {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let is_fine = !text.trim().is_empty()
             && text.chars().count() <= NAME_CHARS_MAX
-            && !text.contains(char::is_control);
+            && !names::hides_something(&text);
         if is_fine {
             Ok(Some(text))
         } else {
-            let rule =
-                format!("it must have 1 to {NAME_CHARS_MAX} characters, none of them a control character");
+            let rule = format!(
+                "it must have 1 to {NAME_CHARS_MAX} characters, none of them a control character or one that is not shown"
+            );
             Err(self.wrong(name, &Value::String(text), &rule))
         }
     }

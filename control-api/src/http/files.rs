@@ -2,6 +2,7 @@
 //! goes to a file of its own first and takes its place when it is whole.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Component, Path as FilePath, PathBuf},
 };
@@ -35,6 +36,11 @@ const PATH_BYTES_MAX: usize = 3_000;
 /// Files of one upload.
 const UPLOAD_FILES_MAX: usize = 10_000;
 
+/// What people read of it is what there is, and no other system sees a folder's end in it.
+fn is_shown_as_it_is(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| !names::hides_something(name) && !name.contains('\\'))
+}
+
 /// A relative path of plain names; `None` for anything that could lead out of its root.
 pub(crate) fn checked_path(text: &str) -> Option<PathBuf> {
     if text.len() > PATH_BYTES_MAX || text.contains('\0') || text.starts_with('/') {
@@ -43,7 +49,9 @@ pub(crate) fn checked_path(text: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for component in FilePath::new(text).components() {
         match component {
-            Component::Normal(name) if name.len() <= COMPONENT_BYTES_MAX => path.push(name),
+            Component::Normal(name) if name.len() <= COMPONENT_BYTES_MAX && is_shown_as_it_is(name) => {
+                path.push(name);
+            }
             Component::CurDir => {}
             _ => return None,
         }
@@ -54,7 +62,8 @@ pub(crate) fn checked_path(text: &str) -> Option<PathBuf> {
 pub(super) fn target(text: &str) -> Outcome<PathBuf> {
     checked_path(text).ok_or_else(|| {
         Fault::Invalid(format!(
-            "path {:?} must be below the project: plain names, without `..`, not beginning with `/`",
+            "path {:?} must be below the project: plain names of at most {COMPONENT_BYTES_MAX} bytes, without `..`, `\\` \
+             and characters that are not shown, not beginning with `/`",
             text.chars().take(200).collect::<String>()
         ))
     })
@@ -287,8 +296,33 @@ mod tests {
         {
             assert_eq!(checked_path(text), Some(PathBuf::from(path)), "{text}");
         }
-        for text in ["", ".", "/etc/passwd", "../x", "d/../../x", "d/..", "a\0b", "//x"] {
-            assert_eq!(checked_path(text), None, "{text}");
+        // A name is its bytes: composed and decomposed ones are two, and so are those that other systems reserve.
+        for text in
+            ["\u{e9}.py", "e\u{301}.py", "con", "a.", "a ", "%2e%2e", "..%2fx", "x/.../y", "-rf", "~", "日本"]
+        {
+            assert_eq!(checked_path(text), Some(PathBuf::from(text)), "{text:?}");
+        }
+        for text in [
+            "",
+            ".",
+            "/etc/passwd",
+            "../x",
+            "d/../../x",
+            "d/..",
+            "a\0b",
+            "//x",
+            "..\\x",
+            "a\nb",
+            "a\u{7f}",
+            "a\u{85}",
+            "gpj.\u{202e}yp.exe",
+            "a\u{2066}b",
+            "a\u{200b}b",
+            "a\u{feff}",
+            "a\u{2028}b",
+            "a\u{ad}b",
+        ] {
+            assert_eq!(checked_path(text), None, "{text:?}");
         }
         assert_eq!(checked_path(&"x".repeat(256)), None);
     }
