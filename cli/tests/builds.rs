@@ -238,7 +238,7 @@ fn a_script_that_fills_the_disk_hangs_or_eats_memory_fails_its_build_and_says_wh
         (
             "many-files",
             "echo many; for i in $(seq 1000000); do head -c 8M /dev/zero > f$i; done\n",
-            "took more disk than a build may",
+            "took more disk than it may",
         ),
         ("slow", "echo slow; exec 1>&-; sleep 1000\n", "ran longer than 6 s"),
         ("memory", "echo memory; python3 -c 'x = bytearray(10**9)'\n", "256 MiB"),
@@ -265,43 +265,39 @@ fn uv() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join("uv")).find(|uv| uv.is_file())
 }
 
-/// With `uv` where this host has it, and with pip alone.
+/// By `uv` where this host has it, else by pip.
 #[test]
 fn every_way_to_call_pip_installs_into_the_builds_environment_and_nothing_of_it_stays() {
     let temp = tempfile::tempdir().unwrap();
     let wheel = fs::read(wheel(&temp.path().join("wheels"), "here")).unwrap();
-    for uv in [uv().map_or_else(String::new, |uv| uv.display().to_string()), String::new()] {
-        let server = server(temp.path(), &format!("network = 'none'\nuv = '{uv}'"), &[]);
-        for (name, call) in [
-            ("pip", "pip install --no-index -f wheels tinything"),
-            ("pip3", "pip3 install --no-index --find-links=wheels -r needs.txt"),
-            ("module", "python -m pip install --no-index -f wheels 'tinything>=1'"),
-            ("module3", "PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels python3 -m pip install tinything"),
-            // Of pip alone.
-            ("path", "$VIRTUAL_ENV/bin/pip install --no-index --find-links wheels tinything"),
+    let uv = uv().map_or_else(String::new, |uv| uv.display().to_string());
+    let server = server(temp.path(), &format!("network = 'none'\nuv = '{uv}'"), &[]);
+    for (name, call) in [
+        ("pip", "pip install --no-index -f wheels tinything"),
+        ("pip3", "pip3 install --no-index --find-links=wheels -r needs.txt"),
+        ("module", "python -m pip install --no-index -f wheels 'tinything>=1'"),
+        ("module3", "PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels python3 -m pip install tinything"),
+        // Of pip alone.
+        ("path", "$VIRTUAL_ENV/bin/pip install --no-index --find-links wheels tinything"),
+        ("only-pip", "pip install --no-index --find-links wheels --report r.json tinything; test -s r.json"),
+    ] {
+        let folder = server.project(name, &[("wheels/x", ""), ("needs.txt", "tinything==1.0\n")]);
+        fs::write(folder.join("wheels/tinything-1.0-py3-none-any.whl"), &wheel).unwrap();
+        let script = format!("set -e\n{call}\npip list\n");
+        let files = [
             (
-                "only-pip",
-                "pip install --no-index --find-links wheels --report r.json tinything; test -s r.json",
+                "f.py",
+                "import tinything, sys, os\ndef f(args): return [tinything.VALUE, os.listdir(sys.path[-1])]\n",
             ),
-        ] {
-            let folder = server.project(name, &[("wheels/x", ""), ("needs.txt", "tinything==1.0\n")]);
-            fs::write(folder.join("wheels/tinything-1.0-py3-none-any.whl"), &wheel).unwrap();
-            let script = format!("set -e\n{call}\npip list\n");
-            let files = [
-                (
-                    "f.py",
-                    "import tinything, sys, os\ndef f(args): return [tinything.VALUE, os.listdir(sys.path[-1])]\n",
-                ),
-                ("cdsw-build.sh", script.as_str()),
-            ];
-            let (is_live, said) = deploy(&server, name, &files);
-            assert!(is_live, "{name}: {said}");
-            let answered = answer(&server, name);
-            assert_eq!(answered[0], "here", "{name}");
-            assert!(!answered.to_string().contains("_millgate"), "{name}: {answered}");
-            let is_by_uv = said.contains("Installed 1 package");
-            assert_eq!(is_by_uv, !uv.is_empty() && !["path", "only-pip"].contains(&name), "{name}: {said}");
-        }
+            ("cdsw-build.sh", script.as_str()),
+        ];
+        let (is_live, said) = deploy(&server, name, &files);
+        assert!(is_live, "{name}: {said}");
+        let answered = answer(&server, name);
+        assert_eq!(answered[0], "here", "{name}");
+        assert!(!answered.to_string().contains("_millgate"), "{name}: {answered}");
+        let is_by_uv = said.contains("Installed 1 package");
+        assert_eq!(is_by_uv, !uv.is_empty() && !["path", "only-pip"].contains(&name), "{name}: {said}");
     }
 }
 

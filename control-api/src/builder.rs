@@ -9,8 +9,9 @@ mod environment;
 pub(crate) mod log;
 pub(crate) mod manifest;
 mod packages;
-mod script;
+pub(crate) mod script;
 pub(crate) mod snapshot;
+pub(crate) mod step;
 #[cfg(test)]
 mod tests;
 mod trial;

@@ -13,6 +13,7 @@
 //! | `milestone` | names of the steps, at each of which a process under test can be killed |
 //! | `publish` | route snapshots for gateways, and the metrics they ship |
 //! | `metrics` | tracked metrics into the store, and the end of old ones |
+//! | `origin` | where the files of a new project come from |
 //! | `template` | the files a new project may begin with |
 //! | `keys` | API keys, access keys, and the files their secrets are in |
 //! | `data_dir` | the folder everything is in |
@@ -40,6 +41,7 @@ mod milestone;
 mod moment;
 mod names;
 mod operations;
+mod origin;
 mod outage;
 mod policy;
 mod publish;

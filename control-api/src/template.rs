@@ -15,7 +15,7 @@ const PYTHON: &[(&str, &str)] = &[
 /// What a template's name stands for, whatever its case; `None` for one that is not known.
 pub(crate) fn files(name: &str) -> Option<&'static [(&'static str, &'static str)]> {
     match name.to_lowercase().as_str() {
-        "" | "blank" | "local" => Some(&[]),
+        "" | "blank" | "local" | "git" => Some(&[]),
         "python" => Some(PYTHON),
         _ => None,
     }

@@ -4,15 +4,12 @@ use std::{convert::Infallible, fmt::Write, future::pending, pin::Pin, sync::Arc}
 
 use millgate_contract::{spec::FromBuildStep, supervision::Isolation};
 
-use super::{
-    Job,
-    channel::{Channel, Said},
-    log::Step,
-};
-use crate::egress::{self, installer, rules::Rules, upstream::Upstreams};
+use super::channel::{Channel, Said};
+use crate::egress::{self, rules::Rules};
 
 /// Hears what the step says, and is its way out. Runs until dropped.
-pub(super) async fn attend(job: &Job, mut channel: Channel) -> Infallible {
+pub(super) async fn attend(rules: Rules, tell: &(impl Fn(&str) + Sync), mut channel: Channel) -> Infallible {
+    let rules = Arc::new(rules);
     let mut outlet: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(pending());
     loop {
         let heard = tokio::select! {
@@ -24,37 +21,21 @@ pub(super) async fn attend(job: &Job, mut channel: Channel) -> Infallible {
         };
         match heard {
             Ok(Some(Said { listener: Some(listener), .. })) => {
-                let rules = Arc::new(rules(job));
+                let rules = rules.clone();
                 outlet = Box::pin(async move {
-                    let tell = |line: &str| job.log.line(Step::Environment, &format!("network: {line}"));
+                    let tell = |line: &str| tell(&format!("network: {line}"));
                     if let Err(error) = egress::serve(listener, rules, tell).await {
                         tracing::error!(%error, "the way out of a build's network");
                     }
                 });
             }
-            Ok(Some(Said { message: FromBuildStep::Held(isolation), .. })) => {
-                job.log.line(Step::Environment, &words_of(&isolation));
-            }
+            Ok(Some(Said { message: FromBuildStep::Held(isolation), .. })) => tell(&words_of(&isolation)),
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => {
                 outlet.await;
                 return pending().await;
             }
         }
-    }
-}
-
-/// Where this build may connect.
-pub(super) fn rules(job: &Job) -> Rules {
-    let config = &job.app.config;
-    let own_name = config.domain.rsplit_once(':').map_or(config.domain.as_str(), |(host, _)| host);
-    let mut allowed = installer::index_hosts(&config.build_environment);
-    allowed.extend(config.build_hosts.iter().cloned());
-    Rules {
-        network: config.build_network,
-        allowed,
-        own_name: own_name.to_owned(),
-        upstreams: Upstreams::of(&config.build_environment),
     }
 }
 

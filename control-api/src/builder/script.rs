@@ -1,47 +1,28 @@
-//! Runs `cdsw-build.sh` through `millgate build-step`, which holds it in, and puts what it prints into the log.
+//! Runs `cdsw-build.sh` and puts what it prints into the log.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
 
-use millgate_contract::{
-    limits,
-    spec::{BuildStepSpec, Confinement, Network, Outlet, Resources},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWriteExt},
-    net::UnixStream,
-    process::{Child, Command},
-};
+use millgate_contract::spec::{BuildStepSpec, Confinement, Network, Resources};
 
 use super::{
-    BuildFailure, Job,
-    attend::{attend, rules},
-    channel::Channel,
-    failed,
+    BuildFailure, Job, failed,
     log::Step,
     packages,
+    step::{self, StepRun},
 };
 use crate::{
-    config::BuildNetwork,
-    egress::{self, rules::Rules},
+    egress::rules::Rules,
     launch::spec::{HOME, build_uid, project_environment},
-    lines::{Lines, Overlong},
     rows::Build,
 };
 
 /// The script's name where nothing is said.
 const SCRIPT: &str = "cdsw-build.sh";
-/// Lines of its output that a failure repeats.
-const LAST_LINES: usize = 20;
 /// Processes and threads of a build script: compilers start many.
 const PROCESSES_MAX: u32 = 4_096;
-/// What `build-step` gets on top of the script's time to end it itself.
-const TIMEOUT_SLACK: Duration = Duration::from_secs(30);
 
 /// The script's path below the model's root.
 pub(super) fn name(build: &Build) -> &str {
@@ -68,102 +49,18 @@ pub(super) fn find(job: &Job) -> Result<Option<PathBuf>, BuildFailure> {
 
 /// Runs it to its end.
 pub(super) async fn run(job: &Job, script: &Path) -> Result<(), BuildFailure> {
-    job.log.line(Step::Environment, &format!("running {}", name(&job.build)));
+    let name = name(&job.build);
+    job.log.line(Step::Environment, &format!("running {name}"));
     let spec = step_spec(job, script);
-    let cannot = |e: std::io::Error| {
-        let program = job.app.config.millgate_program.display();
-        failed(Step::Environment, format!("cannot run `{program} build-step`: {e}"))
+    let step = StepRun {
+        program: &job.app.config.millgate_program,
+        spec: &spec,
+        rules: Rules::of(&job.app.config),
+        tell: |line: &str| job.log.line(Step::Environment, line),
     };
-    let (ours, theirs) = StdUnixStream::pair().map_err(cannot)?;
-    let mut child = Command::new(&job.app.config.millgate_program)
-        .arg("build-step")
-        .env_clear()
-        .envs(std::env::vars().filter(|(name, _)| ["PATH", "LANG", "RUST_LOG"].contains(&name.as_str())))
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(cannot)?;
-    ours.set_nonblocking(true).map_err(cannot)?;
-    let ours = UnixStream::from_std(ours).map_err(cannot)?;
-    let time = Duration::from_millis(spec.timeout_ms) + TIMEOUT_SLACK;
-    let conversation = converse(job, &mut child, ours, &spec);
-    let Ok(ended) = tokio::time::timeout(time, conversation).await else {
-        return Err(failed(
-            Step::Environment,
-            format!("{} ran longer than {} s", name(&job.build), time.as_secs()),
-        ));
-    };
-    let (status, last) = ended.map_err(|e| failed(Step::Environment, format!("the script's output: {e}")))?;
-    if status.success() {
-        return Ok(());
-    }
-    let last: Vec<String> = last.into();
-    let words = words_of_end(status.code(), &spec).unwrap_or_else(|| format!("ended with {status}"));
-    Err(failed(
-        Step::Environment,
-        format!("{} {words}; its last lines:\n{}", name(&job.build), last.join("\n")),
-    ))
-}
-
-/// What an exit code of `build-step` means that is not the script's own.
-fn words_of_end(code: Option<i32>, spec: &BuildStepSpec) -> Option<String> {
-    match code? {
-        123 => Some("took more disk than a build may (`disk_mib` of `[builds]`)".to_owned()),
-        124 => Some(format!("ran longer than {} s (`timeout_s` of `[builds]`)", spec.timeout_ms / 1_000)),
-        137 => Some(format!(
-            "was killed, most likely for using more than {} MiB of memory (`memory_mib` of `[builds]`)",
-            spec.resources.memory_bytes >> 20
-        )),
-        _ => None,
-    }
-}
-
-/// Hands over the spec and logs both outputs until the process has ended; serves its way out meanwhile.
-async fn converse(
-    job: &Job,
-    child: &mut Child,
-    mut stream: UnixStream,
-    spec: &BuildStepSpec,
-) -> std::io::Result<(std::process::ExitStatus, VecDeque<String>)> {
-    let (out, err) = (child.stdout.take().expect("it was piped"), child.stderr.take().expect("it was piped"));
-    let json = serde_json::to_vec(spec).expect("a spec holds nothing that JSON cannot");
-    // A program that ends before it has read says why on its standard error.
-    let _ = stream.write_all(&json).await;
-    let _ = stream.shutdown().await;
-    let output = async {
-        let mut out = Lines::new(out, limits::LOG_LINE_BYTES_MAX, Overlong::Cut);
-        let mut err = Lines::new(err, limits::LOG_LINE_BYTES_MAX, Overlong::Cut);
-        let mut last = VecDeque::new();
-        let (mut out_open, mut err_open) = (true, true);
-        while out_open || err_open {
-            let line = tokio::select! {
-                line = next(&mut out), if out_open => line?.or_else(|| { out_open = false; None }),
-                line = next(&mut err), if err_open => line?.or_else(|| { err_open = false; None }),
-            };
-            if let Some(line) = line {
-                job.log.line(Step::Environment, &line);
-                if last.len() == LAST_LINES {
-                    last.pop_front();
-                }
-                last.push_back(line);
-            }
-        }
-        Ok((child.wait().await?, last))
-    };
-    tokio::select! {
-        ended = output => ended,
-        never = attend(job, Channel::new(stream)) => match never {},
-    }
-}
-
-async fn next<R: AsyncRead + Unpin>(lines: &mut Lines<R>) -> std::io::Result<Option<String>> {
-    // Progress bars overwrite their line: what stood there last counts.
-    Ok(lines.next().await?.map(|line| {
-        let text = String::from_utf8_lossy(&line);
-        text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().to_owned()
-    }))
+    let ended = step::run(step).await.map_err(|e| failed(Step::Environment, format!("{name}: {e}")))?;
+    let Some(words) = ended.failure(&spec) else { return Ok(()) };
+    Err(failed(Step::Environment, format!("{name} {words}; its last lines:\n{}", ended.last.join("\n"))))
 }
 
 fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
@@ -179,7 +76,6 @@ fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
     environment.insert("VIRTUAL_ENV".into(), job.venv().display().to_string());
     environment.insert("PYTHONUNBUFFERED".into(), "1".into());
     let is_required = job.app.config.require_isolation;
-    let has_outlet = job.app.config.build_network != BuildNetwork::None;
     BuildStepSpec {
         command: vec!["/bin/bash".into(), script.display().to_string()],
         root: job.root(),
@@ -194,37 +90,24 @@ fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
             is_required,
         },
         resources: Resources {
-            cpu_millicores: u32::try_from(std::thread::available_parallelism().map_or(1, usize::from))
-                .unwrap_or(1)
-                .saturating_mul(1_000),
+            cpu_millicores: all_processors(),
             memory_bytes: job.app.config.build_memory_bytes,
             processes_max: PROCESSES_MAX,
         },
         timeout_ms: job.app.config.build_timeout_ms,
         disk_bytes: Some(job.app.config.build_disk_bytes),
-        outlet: has_outlet
-            .then(|| Outlet { port: egress::PORT, environment: outlet_environment(&rules(job)) }),
+        outlet: Rules::of(&job.app.config).outlet(),
     }
 }
 
-/// What tells installers of the way out, in the place of proxies that only this server reaches.
-fn outlet_environment(rules: &Rules) -> BTreeMap<String, String> {
-    let proxy = format!("http://127.0.0.1:{}", egress::PORT);
-    let names =
-        ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "PIP_PROXY"];
-    let mut environment: BTreeMap<String, String> =
-        names.into_iter().map(|name| (name.to_owned(), proxy.clone())).collect();
-    // A loopback is the script's own, but for an index on this host's.
-    let own = ["localhost", "127.0.0.1", "::1"].into_iter().filter(|host| !rules.names(host));
-    let own = own.collect::<Vec<_>>().join(",");
-    for name in ["no_proxy", "NO_PROXY"] {
-        environment.insert(name.to_owned(), own.clone());
-    }
-    environment
+/// In thousandths: a script may use the whole host while it runs.
+pub(crate) fn all_processors() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(processors).unwrap_or(1).saturating_mul(1_000)
 }
 
 /// Files and folders that installer variables name: the script must see them.
-fn named_paths(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
+pub(crate) fn named_paths(variables: &BTreeMap<String, String>) -> Vec<PathBuf> {
     variables
         .values()
         .flat_map(|value| value.split_whitespace())

@@ -2,19 +2,24 @@
 //! connects to an address that was judged, so that a name cannot mean one thing to the judge and another to the socket.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
+use millgate_contract::spec::Outlet;
 use nix::ifaddrs::getifaddrs;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
 
-use super::upstream::{self, Upstreams};
-use crate::config::{BuildNetwork, HostPort};
+use super::{
+    PORT, installer,
+    upstream::{self, Upstreams},
+};
+use crate::config::{BuildNetwork, ControlConfig, HostPort};
 
 /// A host that does not answer is given up after this.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
@@ -58,8 +63,41 @@ pub(super) enum Way {
 }
 
 impl Rules {
+    /// As this server is configured.
+    pub(crate) fn of(config: &ControlConfig) -> Self {
+        let own_name = config.domain.rsplit_once(':').map_or(config.domain.as_str(), |(host, _)| host);
+        let mut allowed = installer::index_hosts(&config.build_environment);
+        allowed.extend(config.build_hosts.iter().cloned());
+        Self {
+            network: config.build_network,
+            allowed,
+            own_name: own_name.to_owned(),
+            upstreams: Upstreams::of(&config.build_environment),
+        }
+    }
+
+    /// The way out of a step's network, if it is to have one; its variables take the place of proxies that only this
+    /// server reaches.
+    pub(crate) fn outlet(&self) -> Option<Outlet> {
+        if self.network == BuildNetwork::None {
+            return None;
+        }
+        let proxy = format!("http://127.0.0.1:{PORT}");
+        let names =
+            ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "PIP_PROXY"];
+        let mut environment: BTreeMap<String, String> =
+            names.into_iter().map(|name| (name.to_owned(), proxy.clone())).collect();
+        // A loopback is the script's own, but for an index on this host's.
+        let own = ["localhost", "127.0.0.1", "::1"].into_iter().filter(|host| !self.names(host));
+        let own = own.collect::<Vec<_>>().join(",");
+        for name in ["no_proxy", "NO_PROXY"] {
+            environment.insert(name.to_owned(), own.clone());
+        }
+        Some(Outlet { port: PORT, environment })
+    }
+
     /// True of a host that is reached whatever its address is.
-    pub(crate) fn names(&self, host: &str) -> bool {
+    fn names(&self, host: &str) -> bool {
         self.allowed.iter().any(|one| one.host.eq_ignore_ascii_case(host))
     }
 

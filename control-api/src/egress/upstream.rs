@@ -88,7 +88,7 @@ fn parse(url: &str) -> Option<Upstream> {
 }
 
 /// Undoes `%40` and its like.
-fn decoded(text: &str) -> Vec<u8> {
+pub(crate) fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, more)) = rest.split_first() {

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     app::App,
     fault::{Fault, Outcome},
+    origin::{self, Repository},
     rights::Right,
     rows::{Level, Project, UserKind, Visibility},
     store::{NewProject, ProjectPatch},
@@ -64,7 +65,7 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, mut body: Fie
     let template = body.text("template")?.unwrap_or_default();
     let Some(files) = template::files(&template) else {
         return Err(Fault::Invalid(format!(
-            "field `template` is {template:?}: it must be `Python`, `blank` or `local`; upload other files afterwards"
+            "field `template` is {template:?}: it must be `Python`, `blank`, `local` or `git`; upload other files afterwards"
         )));
     };
     let new = NewProject {
@@ -78,19 +79,33 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, mut body: Fie
         environment: body.environment("environment")?.unwrap_or_else(|| "{}".to_owned()),
         shared_memory_limit: body.integer("shared_memory_limit", 0, 1 << 40)?.unwrap_or(0),
     };
-    refuse_given(&mut body, &["git_url", "parent_project"])?;
+    let git_url = body.text("git_url")?.unwrap_or_default();
+    let git_ref = body.text("git_ref")?.unwrap_or_default();
+    let parent = body.text("parent_project")?.unwrap_or_default();
     let creator = &caller.user.username;
     let owner = match body.text("team_name")?.filter(|name| !name.is_empty()) {
         Some(team) => team_for(&app, &caller, &team).await?,
         None => creator.clone(),
     };
-    body.ignore(&["git_ref", "organization_permission"]);
+    body.ignore(&["organization_permission"]);
+    let gathered = match (git_url.as_str(), parent.as_str()) {
+        ("", "") => origin::of_template(&app, files).await?,
+        (url, "") => origin::of_repository(&app, &Repository::read(url, &git_ref)?).await?,
+        ("", parent) => {
+            let (parent, _) = caller.project(&app, parent, Level::Viewer).await.map_err(|_| {
+                Fault::Invalid(format!("field `parent_project` is {parent:?}: there is no such project"))
+            })?;
+            origin::of_project(&app, &parent).await?
+        }
+        _ => {
+            return Err(Fault::Invalid(
+                "fields `git_url` and `parent_project` are both given: a project's files come from one place"
+                    .to_owned(),
+            ));
+        }
+    };
     let project = app.store.insert_project(&owner, creator, &new).await?;
-    let folder = app.dir.project(project.id.as_str());
-    tokio::fs::create_dir_all(&folder).await?;
-    for (path, text) in files {
-        tokio::fs::write(folder.join(path), text).await?;
-    }
+    gathered.become_files_of(&app, &project).await?;
     app.changed();
     let level = app.store.level(&caller.user, &project).await?.unwrap_or(Level::Viewer);
     Ok(Answer::of(shown(&app, &project, level).await?).ignoring(body.unknown()))
@@ -132,18 +147,6 @@ async fn new_owner(
         Some(user) => Ok(Some(user.username)),
         None => Err(Fault::Invalid(format!("field `owner.username` is {name:?}: there is no such user"))),
     }
-}
-
-/// Fields that would change what is made and that nothing here acts on.
-fn refuse_given(body: &mut Fields, names: &[&str]) -> Outcome<()> {
-    for name in names {
-        if body.text(name)?.is_some_and(|text| !text.is_empty()) {
-            return Err(Fault::Invalid(format!(
-                "field `{name}` is given: projects are made empty; upload the files"
-            )));
-        }
-    }
-    Ok(())
 }
 
 pub(crate) async fn show(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answered {

@@ -32,7 +32,7 @@ is_translated() {
         PIP_INDEX_URL) [ -z "$PIP_INDEX_URL" ] || export UV_DEFAULT_INDEX="$PIP_INDEX_URL" ;;
         PIP_EXTRA_INDEX_URL) export UV_INDEX="$PIP_EXTRA_INDEX_URL" ;;
         PIP_FIND_LINKS) UV_FIND_LINKS=$(echo "$PIP_FIND_LINKS" | tr -s ' ' ',') && export UV_FIND_LINKS ;;
-        PIP_NO_INDEX) [ -z "$PIP_NO_INDEX" ] || export UV_NO_INDEX=1 ;;
+        PIP_NO_INDEX) [ -z "$PIP_NO_INDEX" ] || more=--no-index ;;
         PIP_TRUSTED_HOST) export UV_INSECURE_HOST="$PIP_TRUSTED_HOST" ;;
         PIP_CONSTRAINT) export UV_CONSTRAINT="$PIP_CONSTRAINT" ;;
         PIP_CERT) export SSL_CERT_FILE="$PIP_CERT" ;;
@@ -43,9 +43,10 @@ is_translated() {
     done
 }
 
+more=
 [ "$1" = install ] && is_known "$@" && is_translated || by_pip "$@"
 [ -z "$UV_FIND_LINKS" ] && unset UV_FIND_LINKS
-if ! '@uv@' pip "$@"; then
+if ! '@uv@' pip "$@" $more; then
     echo "uv did not manage it: pip tries" >&2
     by_pip "$@"
 fi
