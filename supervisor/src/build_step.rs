@@ -90,6 +90,8 @@ fn step() -> Result<u8, StepError> {
     if let Some(status) = procfs::own_status().filter(|status| status.threads != 1) {
         return Err(StepError::Threads(status.threads));
     }
+    // Before anything else: a starter that ends while we prepare must not be missed.
+    let starter = getppid();
     let mut spec = read_spec()?;
     let staging = Staging::make(&spec)?;
     let sandbox = Sandbox::of_build_step(&spec, &staging.0);
@@ -112,7 +114,7 @@ fn step() -> Result<u8, StepError> {
     let process = Process::new(init, pidfd);
     house.missing.extend(went_without(ours));
     starter::say_held(house.prove(process.shown()));
-    let code = watch(&spec, &process, house.group.as_ref(), disk);
+    let code = watch(&spec, (&process, starter), house.group.as_ref(), disk);
     if let Some(group) = &house.group {
         end_group(group);
     }
@@ -225,12 +227,11 @@ enum Ended {
 /// Waits for init until the time-out, the bound of its disk, or the end of whoever started us.
 fn watch(
     spec: &BuildStepSpec,
-    process: &Process,
+    (process, starter): (&Process, Pid),
     group: Option<&Group>,
     mut disk: Option<Disk>,
 ) -> Result<u8, StepError> {
     let until = Instant::now() + Duration::from_millis(spec.timeout_ms);
-    let starter = getppid();
     let ended = loop {
         let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
         if left_ms == 0 {
