@@ -149,11 +149,13 @@ fn an_old_word_does_not_end_another_one_s_turn() {
     let ([mut one, mut two], running) = house.contended();
     one.send(&Frame::Decline);
     two.send(&Frame::Decline);
+    // What is answered after that word of the same connection tells that it was read: in time to be an old one.
+    let again = two.begin(&house.request("refused"));
+    two.expect_refused(again);
     house.open();
     one.expect_done(running);
     two.expect_grant();
     one.send(&Frame::Decline);
-    // What is read after that word of the same connection tells that it was read.
     let early = one.begin(&house.request("early"));
     one.expect_refused(early);
     house.call(&mut two, "2");
