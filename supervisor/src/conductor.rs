@@ -118,6 +118,8 @@ pub(crate) struct Conductor {
     /// What the plan knows of them.
     has_peers: bool,
     _memory_looks: Option<Task>,
+    /// Has been told to fork just now.
+    forking: Option<TemplateId>,
     happenings: mpsc::Receiver<Happening>,
     sender: mpsc::Sender<Happening>,
     groups_made: u64,
@@ -141,6 +143,7 @@ impl Conductor {
             graveyard: Graveyard::default(),
             peers: Peers::default(),
             has_peers: false,
+            forking: None,
             _memory_looks: has_memory_limit.then(|| Task::spawn(look_at_memory(sender.clone()))),
             happenings,
             sender,
@@ -177,6 +180,11 @@ impl Conductor {
                 self.has_peers = !self.has_peers;
                 let actions = self.plan.handle(self.now_ms(), Event::Peers { is_any: self.has_peers });
                 is_finished |= self.carry_out(actions);
+            }
+            if let Some(template) = self.forking.take() {
+                // What peers are told is written first.
+                tokio::task::yield_now().await;
+                self.rouse_groups(template);
             }
         }
         self.finish().await;
@@ -289,6 +297,15 @@ impl Conductor {
         if usage.is_some_and(|usage| usage.calls > 1) {
             let actions = self.plan.handle(self.now_ms(), Event::Answered { replica: replica.clone() });
             self.carry_out(actions);
+        }
+    }
+
+    /// While the template forks, the kernel makes itself ready for the child's change to a group of its own.
+    fn rouse_groups(&self, template: TemplateId) {
+        if let Some(template) = self.templates.get(&template)
+            && let Some(group) = &template.group
+        {
+            group.rouse(template.process.pid());
         }
     }
 

@@ -194,6 +194,15 @@ impl Group {
         self.dirs.iter().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), pid.to_string()))
     }
 
+    /// Has the kernel make itself ready for processes that change their groups, by a change that is none: `pid` is in this
+    /// group. The first change waits until every processor has been at rest once, those that follow closely do not: 5 to
+    /// 20 ms and 0.02 ms here, by `strace -T`.
+    pub(crate) fn rouse(&self, pid: Pid) {
+        // One lock for all hierarchies. What fails here is said where it counts.
+        let file = self.dirs.first().map(|dir| dir.join("cgroup.procs"));
+        let _ = file.map(|file| fs::write(file, pid.to_string()));
+    }
+
     /// True when a process is in the group, on every hierarchy.
     pub(crate) fn holds(&self, pid: Pid) -> bool {
         !self.dirs.is_empty() && self.dirs.iter().all(|dir| members(dir).contains(&pid))

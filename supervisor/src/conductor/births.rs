@@ -78,6 +78,7 @@ impl Conductor {
             let place = slot.map(|slot| (slot, &self.house.listeners[usize::from(slot.0)]));
             parent.fork(&name, place, &ends)
         });
+        self.forking = forked.is_ok().then_some(template);
         forked.err().map(|error| Event::Failed { replica: name, reason: format!("fork: {error}") })
     }
 
