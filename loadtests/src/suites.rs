@@ -21,7 +21,7 @@ pub(crate) const SUITES: [(&str, &[&str]); 3] = [
             "json",
         ],
     ),
-    ("control", &["tracked", "tracked_postgres", "redeploys", "deaths", "track", "many"]),
+    ("control", &["tracked", "tracked_postgres", "redeploys", "deaths", "track", "many", "deploys_speed"]),
 ];
 
 /// The scenarios of a suite.
