@@ -31,6 +31,8 @@ from .report import Results, markdown
 _READY_WAIT_S = 60.0
 _WARM_S = 1.0
 _WARM_TRIES = 10
+#: A second that is better by less ends the warming.
+_WARM_GAIN = 1.1
 #: Contestants that are not servers: the function alone, in one process and in two.
 _LOOPS = {"function": 1, "function2": 2}
 _EXTRAS = ["overhead", "idle", "start", "waiting", "growth"]
@@ -159,14 +161,19 @@ def _await(contestant: Contestant, case: Case) -> None:
 
 
 def _warm(contestant: Contestant, case: Case) -> None:
-    """Calls until a whole second goes well: one worker may answer while another is still importing."""
+    """Calls until a second goes well and the next is not much better: one worker may answer while another is still
+    importing, or is ready and not yet at its speed."""
+    best = 0.0
     for tries_left in reversed(range(_WARM_TRIES)):
         try:
-            run(contestant.target(case), case, _WARM_S)
-            return
+            rate = run(contestant.target(case), case, _WARM_S)["rate"]
         except RuntimeError:
             if not tries_left:
                 raise
+            continue
+        if rate < best * _WARM_GAIN:
+            return
+        best = rate
 
 
 def _loops(names: list[str], cases: list[Case], results: Results) -> None:

@@ -155,7 +155,7 @@ class Granian(Peer):
 
 class RayServe(Peer):
     name, title, requirements = "ray", "Ray Serve", "ray"
-    settings = "high-throughput mode, one call at a time per replica"
+    settings = "high-throughput mode; one call at a time per replica in the 10 ms case"
     variables = {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
