@@ -10,6 +10,7 @@ use millgate_contract::ids::{BuildId, ProjectId};
 use tokio::sync::{Notify, RwLock, watch};
 
 use crate::{
+    builder::sources::Sources,
     config::ControlConfig,
     data_dir::DataDir,
     host::Host,
@@ -28,6 +29,8 @@ pub(crate) struct App(Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) config: ControlConfig,
     pub(crate) dir: DataDir,
+    /// What builds were made from.
+    pub(crate) sources: Sources,
     pub(crate) store: Store,
     pub(crate) custody: Custody,
     pub(crate) passwords: Passwords,
@@ -42,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) wake: Notify,
     /// Wakes the builder.
     pub(crate) wake_builder: Notify,
+    /// Wakes whoever clears sources away.
+    pub(crate) wake_sources: Notify,
     /// Wakes whoever publishes.
     pub(crate) wake_publisher: Notify,
     /// Tells whoever follows something that anything was written.

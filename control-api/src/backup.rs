@@ -1,5 +1,5 @@
 //! `millgate backup` and `millgate restore`: the database, and the keys where they are asked for. What is in folders of the
-//! data directory (`projects`, `builds`) is files already, which whoever keeps files keeps.
+//! data directory (`projects`, `sources`, `builds`) is files already, which whoever keeps files keeps.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -5,12 +5,15 @@
 mod attend;
 mod blank;
 mod channel;
+mod digest;
 mod environment;
 pub(crate) mod log;
 pub(crate) mod manifest;
 mod packages;
 pub(crate) mod script;
 pub(crate) mod snapshot;
+pub(crate) mod source;
+pub(crate) mod sources;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
@@ -200,9 +203,7 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
 async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     check_kernel(&job)?;
     job.log.line(Step::Snapshot, &words_of_choice(&job.choice, &job.build));
-    let source_hash = take_snapshot(&job).await?;
-    job.app.store.seal_build(&job.build.id, &source_hash, "").await?;
-    job.build.source_hash.clone_from(&source_hash);
+    source::bring(&mut job).await?;
     reached(Milestone::Snapshot);
     environment::make(&job).await?;
     reached(Milestone::Environment);
@@ -217,7 +218,7 @@ async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     let build_hash = blocking(move || manifest::seal(&dir))
         .await?
         .map_err(|e| failed(Step::Seal, format!("the build cannot be sealed: {e}")))?;
-    job.app.store.seal_build(&job.build.id, &source_hash, &build_hash).await?;
+    job.app.store.seal_build(&job.build.id, &job.build.source_hash, &build_hash).await?;
     reached(Milestone::Sealed);
     job.log.line(Step::Seal, &format!("build hash {}", &build_hash[..10]));
     Ok(())
@@ -254,36 +255,6 @@ fn words_of_choice(choice: &Choice, build: &Build) -> String {
              {version}, the default (`millgate runtimes add` adds another)"
         ),
     }
-}
-
-async fn take_snapshot(job: &Job) -> Result<String, BuildFailure> {
-    job.log.line(Step::Snapshot, "copying the project's files");
-    let (from, to) = (job.app.dir.project(job.project.id.as_str()), job.dir.join("root"));
-    let lock = job.app.project_lock(&job.project.id);
-    let guard = lock.read().await;
-    let taken = blocking(move || snapshot::take(&from, &to))
-        .await?
-        .map_err(|e| failed(Step::Snapshot, e.to_string()))?;
-    drop(guard);
-    job.log.line(
-        Step::Snapshot,
-        &format!("{} files, {} bytes, source hash {}", taken.files, taken.bytes, &taken.source_hash[..10]),
-    );
-    let root = job.root();
-    // Through links inside the project it may be anywhere in it, and nowhere else.
-    let is_inside = match (root.canonicalize(), job.dir.join("root").canonicalize()) {
-        (Ok(root), Ok(whole)) => root.is_dir() && root.starts_with(whole),
-        _ => false,
-    };
-    if !is_inside {
-        let reason = format!("the project has no folder {:?} (`model_root_dir`)", job.build.model_root_dir);
-        return Err(failed(Step::Snapshot, reason));
-    }
-    if !root.join(&job.build.file_path).is_file() && !root.join(script::name(&job.build)).is_file() {
-        // A build script may make the file; without one nothing will.
-        return Err(failed(Step::Snapshot, missing_file(&job.build.file_path)));
-    }
-    Ok(taken.source_hash)
 }
 
 /// The words for a file that is not there.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     app::{App, Parts},
-    builder,
+    builder::{self, sources::Sources},
     config::ControlConfig,
     data_dir::{DataDir, OpenError, write_private},
     database::Database,
@@ -90,9 +90,16 @@ impl ControlApi {
         launcher.adopt().await;
         let publisher = Arc::new(Publisher::new(Duration::from_millis(config.gateway_wait_ms)));
         let host = Host::measure(config.memory_mb_max);
+        let folder = dir.sources();
+        let sources = Sources::open(folder.clone()).map_err(|source| OpenError::Io {
+            action: "create",
+            path: folder,
+            source,
+        })?;
         let parts = Parts {
             config,
             dir,
+            sources,
             store,
             custody,
             passwords: Passwords::default(),
@@ -103,6 +110,7 @@ impl ControlApi {
             publisher,
             wake: tokio::sync::Notify::new(),
             wake_builder: tokio::sync::Notify::new(),
+            wake_sources: tokio::sync::Notify::new(),
             wake_publisher: tokio::sync::Notify::new(),
             news: tokio::sync::watch::Sender::new(()),
             building: std::sync::Mutex::default(),
@@ -147,6 +155,8 @@ impl ControlApi {
         parts.spawn(async move { Reconciler::new(app.clone()).run(&app.wake).await });
         let app = self.app.clone();
         parts.spawn(async move { metrics::sweep(&app).await });
+        let app = self.app.clone();
+        parts.spawn(async move { builder::source::tend(&app).await });
         let at_shutdown = tokio::select! {
             at_shutdown = shutdown => at_shutdown,
             ended = parts.join_next() => {

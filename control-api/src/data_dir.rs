@@ -170,6 +170,7 @@ impl DataDir {
             ("run", 0o700),
             ("projects", 0o700),
             ("builds", 0o711),
+            ("sources", 0o700),
             ("cache", 0o711),
             ("uploads", 0o700),
         ] {
@@ -226,6 +227,11 @@ impl DataDir {
 
     pub(crate) fn build(&self, id: &str) -> PathBuf {
         self.root.join("builds").join(id)
+    }
+
+    /// What builds were made from, each file once.
+    pub(crate) fn sources(&self) -> PathBuf {
+        self.root.join("sources")
     }
 
     pub(crate) fn uploads(&self) -> PathBuf {

@@ -229,6 +229,7 @@ impl Reconciler {
                 }
                 reached(Milestone::BuildsRemoved);
                 store.purge_model(model).await?;
+                self.app.wake_sources.notify_one();
                 reached(Milestone::Purged);
                 Ok(true)
             }
@@ -309,6 +310,7 @@ impl Reconciler {
         for build in self.app.store.builds_to_purge(None).await? {
             remove_tree(self.app.dir.build(build.as_str())).await?;
             self.app.store.purge_build(&build).await?;
+            self.app.wake_sources.notify_one();
         }
         for project in self.app.store.projects_to_purge().await? {
             remove_tree(self.app.dir.project(project.as_str())).await?;

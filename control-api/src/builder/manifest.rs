@@ -9,7 +9,7 @@ use std::{
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::hash_file;
+use super::digest::hash_file;
 use crate::{data_dir::write_private, names::hex};
 
 /// The list's name in the build's folder.

@@ -1,19 +1,18 @@
-//! A build's source: the project's files as they are now, copied, with one hash over all of it. `.gitignore` is
-//! honoured and `.git` left out wherever it lies. Refuses links that leave the tree and things that are not files.
+//! What belongs to a source: the project's files as they are now. `.gitignore` is honoured and `.git` left out wherever it
+//! lies. Refuses links that leave the tree, things that are not files, and programs that would run as somebody else.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
 
 use ignore::WalkBuilder;
-use ring::digest::{Context, SHA256};
 
-use crate::names::hex;
+/// Setuid and setgid of a program.
+const RUNS_AS_ANOTHER: u32 = 0o6000;
 
-/// Why no snapshot could be taken.
+/// Why a project's files cannot be a source.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     /// A file could not be read or written.
@@ -38,99 +37,77 @@ pub(crate) enum SnapshotError {
     /// A device, pipe or socket.
     #[error("{0:?} is not a file, a folder or a link; remove it")]
     Special(PathBuf),
+    /// A program that runs with the rights of its owner or group.
+    #[error("{0:?} has the setuid or setgid bit; take it off with `chmod ug-s`, and upload it again")]
+    RunsAsAnother(PathBuf),
+    /// A name that no JSON can hold.
+    #[error("the name {0:?} is not UTF-8; rename it")]
+    Name(PathBuf),
 }
 
-/// What was taken.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Snapshot {
-    /// SHA-256 over path, mode and content of everything, in the order of paths.
-    pub(crate) source_hash: String,
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
+/// One thing of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Relative to the project.
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
 }
 
-/// Copies the project in `from` to `to`, which is made.
-pub(crate) fn take(from: &Path, to: &Path) -> Result<Snapshot, SnapshotError> {
-    make_folder(to).map_err(|source| SnapshotError::Io { path: PathBuf::new(), source })?;
-    let mut entries = Vec::new();
-    if from.is_dir() {
-        let walk = WalkBuilder::new(from)
-            .standard_filters(false)
-            .git_ignore(true)
-            .require_git(false)
-            .follow_links(false)
-            .filter_entry(|entry| entry.file_name() != ".git")
-            .build();
-        for entry in walk {
-            let entry = entry?;
-            if entry.depth() > 0 {
-                entries.push(entry.into_path());
-            }
+/// What it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Folder,
+    File { is_program: bool },
+    Link(String),
+}
+
+/// Everything in `from` that belongs to a source, in the order of paths; nothing where there is no folder.
+pub(crate) fn items(from: &Path) -> Result<Vec<Item>, SnapshotError> {
+    if !from.is_dir() {
+        return Ok(Vec::new());
+    }
+    let walk = WalkBuilder::new(from)
+        .standard_filters(false)
+        .git_ignore(true)
+        .require_git(false)
+        .follow_links(false)
+        .filter_entry(|entry| entry.file_name() != ".git")
+        .build();
+    let mut paths = Vec::new();
+    for entry in walk {
+        let entry = entry?;
+        if entry.depth() > 0 {
+            paths.push(entry.into_path());
         }
     }
-    entries.sort();
-    let mut taken = Snapshot { source_hash: String::new(), files: 0, bytes: 0 };
-    let mut whole = Context::new(&SHA256);
-    for path in entries {
-        let relative = path.strip_prefix(from).expect("found below it");
-        let io_error = |source| SnapshotError::Io { path: relative.to_owned(), source };
-        let kind = fs::symlink_metadata(&path).map_err(io_error)?;
-        let target = to.join(relative);
-        if kind.is_dir() {
-            make_folder(&target).map_err(io_error)?;
-            note(&mut whole, relative, "d", b"");
-        } else if kind.is_symlink() {
-            let link = fs::read_link(&path).map_err(io_error)?;
-            if leaves(relative, &link) {
-                return Err(SnapshotError::Leaves { path: relative.to_owned(), target: link });
-            }
-            std::os::unix::fs::symlink(&link, &target).map_err(io_error)?;
-            note(&mut whole, relative, "l", link.as_os_str().as_encoded_bytes());
-        } else if kind.is_file() {
-            fs::copy(&path, &target).map_err(io_error)?;
-            let is_program = kind.permissions().mode() & 0o111 != 0;
-            let mode = if is_program { 0o755 } else { 0o644 };
-            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).map_err(io_error)?;
-            let (hash, bytes) = hash_file(&target).map_err(io_error)?;
-            note(&mut whole, relative, if is_program { "x" } else { "f" }, hash.as_bytes());
-            taken.files += 1;
-            taken.bytes += bytes;
-        } else {
-            return Err(SnapshotError::Special(relative.to_owned()));
+    paths.sort();
+    paths.iter().map(|path| item(from, path)).collect()
+}
+
+fn item(from: &Path, path: &Path) -> Result<Item, SnapshotError> {
+    let relative = path.strip_prefix(from).expect("found below it");
+    let text = |path: &Path| {
+        path.to_str().map(str::to_owned).ok_or_else(|| SnapshotError::Name(relative.to_owned()))
+    };
+    let io_error = |source| SnapshotError::Io { path: relative.to_owned(), source };
+    let metadata = fs::symlink_metadata(path).map_err(io_error)?;
+    let kind = if metadata.is_dir() {
+        // The bits mean another thing on a folder, and its mode is no part of a source.
+        Kind::Folder
+    } else if metadata.is_symlink() {
+        let target = fs::read_link(path).map_err(io_error)?;
+        if leaves(relative, &target) {
+            return Err(SnapshotError::Leaves { path: relative.to_owned(), target });
         }
-    }
-    taken.source_hash = hex(whole.finish().as_ref());
-    Ok(taken)
-}
-
-fn note(whole: &mut Context, path: &Path, kind: &str, content: &[u8]) {
-    // Lengths first, so that no two trees write the same bytes.
-    let path = path.as_os_str().as_encoded_bytes();
-    for part in [kind.as_bytes(), path, content] {
-        whole.update(&(part.len() as u64).to_le_bytes());
-        whole.update(part);
-    }
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-}
-
-/// SHA-256 of a file, hexadecimal, and its bytes.
-pub(crate) fn hash_file(path: &Path) -> io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 256 * 1024];
-    let mut bytes = 0;
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            return Ok((hex(context.finish().as_ref()), bytes));
-        }
-        context.update(&buffer[..n]);
-        bytes += n as u64;
-    }
+        Kind::Link(text(&target)?)
+    } else if !metadata.is_file() {
+        return Err(SnapshotError::Special(relative.to_owned()));
+    } else if metadata.permissions().mode() & RUNS_AS_ANOTHER != 0 {
+        return Err(SnapshotError::RunsAsAnother(relative.to_owned()));
+    } else {
+        Kind::File { is_program: metadata.permissions().mode() & 0o111 != 0 }
+    };
+    Ok(Item { path: text(relative)?, kind })
 }
 
 /// True when a link at `path` (relative to the tree) may name something outside the tree.
@@ -154,6 +131,8 @@ pub(crate) fn leaves(path: &Path, target: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
     use super::*;
 
     fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -166,10 +145,8 @@ mod tests {
         dir
     }
 
-    fn snapshot(from: &Path) -> (tempfile::TempDir, Result<Snapshot, SnapshotError>) {
-        let to = tempfile::tempdir().unwrap();
-        let result = take(from, &to.path().join("root"));
-        (to, result)
+    fn names(from: &Path) -> Vec<String> {
+        items(from).unwrap().into_iter().map(|item| item.path).collect()
     }
 
     #[test]
@@ -183,69 +160,52 @@ mod tests {
             ("sub/.git/config", "5"),
             ("sub/b.py", "6"),
         ]);
-        let (to, result) = snapshot(from.path());
-        assert_eq!(result.unwrap().files, 4);
-        let root = to.path().join("root");
-        for (path, is_there) in [
-            ("a.csv", false),
-            ("keep.csv", true),
-            (".env", true),
-            (".git", false),
-            ("sub/.git", false),
-            ("sub/b.py", true),
-        ] {
-            assert_eq!(root.join(path).exists(), is_there, "{path}");
+        assert_eq!(names(from.path()), [".env", ".gitignore", "keep.csv", "sub", "sub/b.py"]);
+    }
+
+    #[test]
+    fn a_program_that_runs_as_somebody_else_is_refused_and_a_folder_that_hands_its_group_on_is_not() {
+        for mode in [0o4755, 0o2755, 0o6700] {
+            let from = project(&[("a.sh", "")]);
+            fs::set_permissions(from.path().join("a.sh"), fs::Permissions::from_mode(mode)).unwrap();
+            let refused = items(from.path()).unwrap_err();
+            assert!(matches!(refused, SnapshotError::RunsAsAnother(_)), "{mode:o}: {refused}");
         }
-    }
-
-    #[test]
-    fn the_hash_is_of_paths_modes_and_contents_and_nothing_else() {
-        let one = project(&[("a.py", "x"), ("b/c.py", "y")]);
-        let same = project(&[("b/c.py", "y"), ("a.py", "x")]);
-        let hash = |dir: &tempfile::TempDir| snapshot(dir.path()).1.unwrap().source_hash;
-        assert_eq!(hash(&one), hash(&same));
-        assert_ne!(hash(&one), hash(&project(&[("a.py", "x"), ("b/c.py", "z")])));
-        assert_ne!(hash(&one), hash(&project(&[("a.py", "x"), ("bc.py", "y")])));
-        fs::set_permissions(one.path().join("a.py"), fs::Permissions::from_mode(0o4755)).unwrap();
-        assert_ne!(hash(&one), hash(&same));
-    }
-
-    #[test]
-    fn setuid_is_stripped_and_modes_are_readable() {
-        let from = project(&[("a.sh", "")]);
-        fs::set_permissions(from.path().join("a.sh"), fs::Permissions::from_mode(0o6700)).unwrap();
-        let (to, result) = snapshot(from.path());
-        result.unwrap();
-        let mode = fs::metadata(to.path().join("root/a.sh")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o755);
+        let from = project(&[("d/a.py", "")]);
+        fs::set_permissions(from.path().join("d"), fs::Permissions::from_mode(0o2775)).unwrap();
+        assert_eq!(names(from.path()), ["d", "d/a.py"]);
     }
 
     #[test]
     fn links_inside_are_kept_and_links_that_leave_are_refused() {
         let from = project(&[("d/a.py", "x")]);
         std::os::unix::fs::symlink("d/a.py", from.path().join("l")).unwrap();
-        let (to, result) = snapshot(from.path());
-        result.unwrap();
-        assert_eq!(fs::read_to_string(to.path().join("root/l")).unwrap(), "x");
+        assert_eq!(items(from.path()).unwrap()[2].kind, Kind::Link("d/a.py".to_owned()));
         for target in ["/etc/passwd", "../x", "d/../../x"] {
             let path = from.path().join("bad");
             std::os::unix::fs::symlink(target, &path).unwrap();
-            let error = snapshot(from.path()).1.unwrap_err();
+            let error = items(from.path()).unwrap_err();
             assert!(matches!(error, SnapshotError::Leaves { .. }), "{target}: {error}");
             fs::remove_file(path).unwrap();
         }
     }
 
     #[test]
-    fn a_pipe_is_refused() {
+    fn what_is_no_file_and_a_name_that_is_no_text_are_refused() {
         let from = project(&[]);
         nix::unistd::mkfifo(&from.path().join("p"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(snapshot(from.path()).1, Err(SnapshotError::Special(_))));
+        assert!(matches!(items(from.path()), Err(SnapshotError::Special(_))));
+        let from = project(&[]);
+        let _socket = std::os::unix::net::UnixListener::bind(from.path().join("s")).unwrap();
+        assert!(matches!(items(from.path()), Err(SnapshotError::Special(_))));
+        let from = project(&[]);
+        fs::write(from.path().join(OsStr::from_bytes(b"a\xff")), "").unwrap();
+        assert!(matches!(items(from.path()), Err(SnapshotError::Name(_))));
     }
 
     #[test]
-    fn an_empty_or_missing_project_is_an_empty_snapshot() {
+    fn a_missing_project_has_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(snapshot(&dir.path().join("none")).1.unwrap().files, 0);
+        assert_eq!(items(&dir.path().join("none")).unwrap(), []);
     }
 }

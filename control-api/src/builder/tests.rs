@@ -27,6 +27,13 @@ async fn ask(rig: &Rig, files: &[(&str, &str)], body: Value) -> String {
     format!("{model}/builds/{}", build["id"].as_str().unwrap())
 }
 
+/// Another build of the same model; answers its path.
+async fn ask_again(rig: &Rig, model: &str) -> String {
+    let body = json!({"file_path": "add.py", "function_name": "add"});
+    let build = rig.call("POST", &format!("{model}/builds"), body).await.ok();
+    format!("{model}/builds/{}", build["id"].as_str().unwrap())
+}
+
 async fn made(rig: &Rig, build: &str) -> Value {
     assert!(builder::next(&rig.app).await.unwrap());
     rig.call("GET", build, Value::Null).await.ok()
@@ -124,6 +131,57 @@ async fn a_build_underway_when_the_server_ended_is_made_again() {
     std::fs::create_dir_all(&leftover).unwrap();
     assert_eq!(made(&rig, &build).await["status"], "built");
     assert!(!leftover.exists());
+}
+
+#[tokio::test]
+async fn a_build_that_has_a_source_is_made_of_it_whatever_the_project_holds_now() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "one = 1")], json!({})).await;
+    let first = made(&rig, &build).await;
+    let model = build.split("/builds/").next().unwrap().to_owned();
+    let project = rig.app.dir.project(model.split('/').nth(4).unwrap());
+    std::fs::write(project.join("add.py"), "two = 2").unwrap();
+    let again = ask_again(&rig, &model).await;
+    let id = millgate_contract::ids::BuildId::new(again.rsplit('/').next().unwrap());
+    rig.app.store.seal_build(&id, first["source_hash"].as_str().unwrap(), "").await.unwrap();
+    let again = made(&rig, &again).await;
+    assert_eq!(
+        (&again["status"], &again["source_hash"]),
+        (&json!("built"), &first["source_hash"]),
+        "{again}"
+    );
+    let root = rig.app.dir.build(again["id"].as_str().unwrap()).join("root/add.py");
+    assert_eq!(std::fs::read_to_string(root).unwrap(), "one = 1");
+}
+
+#[tokio::test]
+async fn a_source_that_was_spoilt_on_the_disk_is_kept_anew_by_the_next_build() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "one = 1")], json!({})).await;
+    assert_eq!(made(&rig, &build).await["status"], "built");
+    for blob in std::fs::read_dir(rig.app.dir.sources().join("blobs")).unwrap() {
+        let blob = blob.unwrap().path();
+        std::fs::remove_file(&blob).unwrap();
+        std::fs::write(&blob, "two = 2").unwrap();
+    }
+    let model = build.split("/builds/").next().unwrap();
+    let again = made(&rig, &ask_again(&rig, model).await).await;
+    let root = rig.app.dir.build(again["id"].as_str().unwrap()).join("root/add.py");
+    assert_eq!(std::fs::read_to_string(root).unwrap(), "one = 1", "{again}");
+}
+
+#[tokio::test]
+async fn a_source_goes_with_the_last_build_of_it() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "")], json!({})).await;
+    let hash = made(&rig, &build).await["source_hash"].as_str().unwrap().to_owned();
+    builder::source::sweep(&rig.app).await.unwrap();
+    assert!(rig.app.sources.has(&hash));
+    rig.call("DELETE", &build, Value::Null).await.ok();
+    crate::reconcile::Reconciler::new(rig.app.clone()).pass().await.unwrap();
+    builder::source::sweep(&rig.app).await.unwrap();
+    assert!(!rig.app.sources.has(&hash));
+    assert_eq!(std::fs::read_dir(rig.app.dir.sources().join("blobs")).unwrap().count(), 0);
 }
 
 #[tokio::test]

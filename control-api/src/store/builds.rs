@@ -1,5 +1,7 @@
 //! Builds.
 
+use std::collections::HashSet;
+
 use millgate_contract::ids::{BuildId, ModelId, Username};
 use sqlx::{Row, any::AnyRow};
 
@@ -183,6 +185,12 @@ impl Store {
             }
         };
         Ok(rows.iter().map(|row| BuildId::new(text(row, "id"))).collect())
+    }
+
+    /// Hashes of the sources that builds are made from, collected and deleted ones included as long as they have a row.
+    pub(crate) async fn sources_used(&self) -> Outcome<HashSet<String>> {
+        let rows = sqlx::query("SELECT DISTINCT source_hash FROM builds").fetch_all(&self.read).await?;
+        Ok(rows.iter().map(|row| text(row, "source_hash")).collect())
     }
 
     pub(crate) async fn purge_build(&self, id: &BuildId) -> Outcome<()> {
