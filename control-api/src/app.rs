@@ -43,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) publisher: Arc<Publisher>,
     /// Wakes the reconciler.
     pub(crate) wake: Notify,
+    /// Wakes who collects old builds.
+    pub(crate) wake_collector: Notify,
     /// Wakes the builder.
     pub(crate) wake_builder: Notify,
     /// Wakes whoever clears sources away.

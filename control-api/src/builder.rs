@@ -5,6 +5,7 @@
 mod attend;
 mod blank;
 mod channel;
+pub(crate) mod dependencies;
 mod digest;
 mod environment;
 pub(crate) mod log;
@@ -26,7 +27,10 @@ use tokio::sync::Notify;
 
 use crate::{
     app::App,
-    builder::log::{BuildLog, Step},
+    builder::{
+        dependencies::Dependencies,
+        log::{BuildLog, Step},
+    },
     fault::{Fault, Outcome},
     launch::{UnitName, spec, spec::Ingredients},
     milestone::{Milestone, reached},
@@ -149,6 +153,7 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
     }
     reached(Milestone::BuildOver);
     app.changed();
+    app.wake_collector.notify_one();
     Ok(true)
 }
 
@@ -215,9 +220,14 @@ async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     }
     job.log.line(Step::Seal, "sealing");
     let dir = job.dir.clone();
-    let build_hash = blocking(move || manifest::seal(&dir))
-        .await?
-        .map_err(|e| failed(Step::Seal, format!("the build cannot be sealed: {e}")))?;
+    let (version, site_packages) =
+        (job.runtime().python.version.to_string(), environment::site_packages(&job));
+    let build_hash = blocking(move || {
+        Dependencies::of(&version, &site_packages)?.write(&dir)?;
+        manifest::seal(&dir)
+    })
+    .await?
+    .map_err(|e| failed(Step::Seal, format!("the build cannot be sealed: {e}")))?;
     job.app.store.seal_build(&job.build.id, &job.build.source_hash, &build_hash).await?;
     reached(Milestone::Sealed);
     job.log.line(Step::Seal, &format!("build hash {}", &build_hash[..10]));

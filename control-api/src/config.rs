@@ -79,6 +79,10 @@ pub struct ControlConfig {
     pub build_memory_bytes: u64,
     /// Bytes of disk that a build script may add.
     pub build_disk_bytes: u64,
+    /// Builds of each model that stay, the newest.
+    pub builds_keep_last: u32,
+    /// Days for which a build stays that was built, or served.
+    pub builds_keep_days: u32,
     /// Bytes of packages that a project's builds keep for each other; over it all of them go.
     pub package_cache_bytes_max: u64,
     /// `uv`, which stands in for pip in build scripts where it can.
@@ -132,6 +136,8 @@ impl ControlConfig {
             build_timeout_ms: 3_600_000,
             build_memory_bytes: 8 << 30,
             build_disk_bytes: 16 << 30,
+            builds_keep_last: 10,
+            builds_keep_days: 7,
             package_cache_bytes_max: 8 << 30,
             uv: None,
             build_network: BuildNetwork::Internet,

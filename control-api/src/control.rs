@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::{
     app::{App, Parts},
     builder::{self, sources::Sources},
+    collection,
     config::ControlConfig,
     data_dir::{DataDir, OpenError, write_private},
     database::Database,
@@ -111,6 +112,7 @@ impl ControlApi {
             wake: tokio::sync::Notify::new(),
             wake_builder: tokio::sync::Notify::new(),
             wake_sources: tokio::sync::Notify::new(),
+            wake_collector: tokio::sync::Notify::new(),
             wake_publisher: tokio::sync::Notify::new(),
             news: tokio::sync::watch::Sender::new(()),
             building: std::sync::Mutex::default(),
@@ -153,6 +155,8 @@ impl ControlApi {
         parts.spawn(async move { builder::run(app.clone(), &app.wake_builder).await });
         let app = self.app.clone();
         parts.spawn(async move { Reconciler::new(app.clone()).run(&app.wake).await });
+        let app = self.app.clone();
+        parts.spawn(async move { collection::run(app.clone(), &app.wake_collector).await });
         let app = self.app.clone();
         parts.spawn(async move { metrics::sweep(&app).await });
         let app = self.app.clone();

@@ -25,6 +25,7 @@ mod app;
 mod backup;
 mod builder;
 mod call_events;
+mod collection;
 mod config;
 mod control;
 mod data_dir;

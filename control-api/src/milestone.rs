@@ -38,6 +38,10 @@ milestones! {
     Sealed = "sealed",
     /// It is over.
     BuildOver = "build-over",
+    /// A build is collected, its files are there.
+    Collected = "collected",
+    /// Its files are gone, and that is not known.
+    FilesRemoved = "files-removed",
     /// A deployment may begin.
     Deploying = "deploying",
     /// Its supervisor is about to be started.

@@ -244,6 +244,12 @@ pub(crate) struct Build {
     pub(crate) created_us: i64,
     pub(crate) updated_us: i64,
     pub(crate) built_us: i64,
+    /// Stays whatever its age.
+    pub(crate) is_pinned: bool,
+    /// When its files went; 0 where they are there.
+    pub(crate) collected_us: i64,
+    /// The build it is made from again, or ''.
+    pub(crate) rebuilt_from: String,
 }
 
 /// A deployment.

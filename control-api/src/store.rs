@@ -9,6 +9,7 @@
 mod audit;
 pub(crate) mod backup;
 mod builds;
+mod collection;
 mod connections;
 mod deployments;
 mod keys;

@@ -19,6 +19,8 @@ pub(super) struct BuildsFile {
     disk_mib: Option<u64>,
     package_cache_mib: Option<u64>,
     queued_max: Option<u32>,
+    keep_last: Option<u32>,
+    keep_days: Option<u32>,
     /// `uv`, by its path; '' is none.
     uv: Option<PathBuf>,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Builds {
     disk_bytes: Option<u64>,
     package_cache_bytes: Option<u64>,
     queued_max: Option<u32>,
+    keep_last: Option<u32>,
+    keep_days: Option<u32>,
     uv: Option<PathBuf>,
 }
 
@@ -53,6 +57,7 @@ impl BuildsFile {
             ("disk_mib", self.disk_mib),
             ("package_cache_mib", self.package_cache_mib),
             ("queued_max", self.queued_max.map(u64::from)),
+            ("keep_last", self.keep_last.map(u64::from)),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == Some(0)) {
             return Err(Failure::usage(format!("`{name}` of `[builds]` is 0")).hint("give at least 1"));
@@ -79,6 +84,8 @@ impl BuildsFile {
             disk_bytes: self.disk_mib.map(|mib| mib.saturating_mul(1 << 20)),
             package_cache_bytes: self.package_cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             queued_max: self.queued_max,
+            keep_last: self.keep_last,
+            keep_days: self.keep_days,
             uv: self.uv.or_else(uv_of_path).filter(|uv| !uv.as_os_str().is_empty()),
         })
     }
@@ -95,6 +102,8 @@ impl Builds {
             build_disk_bytes: self.disk_bytes.unwrap_or(config.build_disk_bytes),
             package_cache_bytes_max: self.package_cache_bytes.unwrap_or(config.package_cache_bytes_max),
             uv: self.uv.clone(),
+            builds_keep_last: self.keep_last.unwrap_or(config.builds_keep_last),
+            builds_keep_days: self.keep_days.unwrap_or(config.builds_keep_days),
             builds_queued_max: self.queued_max.unwrap_or(config.builds_queued_max),
             ..config
         }
@@ -128,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_a_hint() {
-        for wrong in ["disk_mib = 0", "queued_max = 0", "allowed_hosts = ['http://x']"] {
+        for wrong in ["disk_mib = 0", "queued_max = 0", "keep_last = 0", "allowed_hosts = ['http://x']"] {
             let said = read(wrong).unwrap_err().to_string();
             assert!(said.contains("hint:"), "{said}");
         }

@@ -55,7 +55,7 @@ pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
     Ok(())
 }
 
-fn site_packages(job: &Job) -> PathBuf {
+pub(super) fn site_packages(job: &Job) -> PathBuf {
     job.venv().join(format!("lib/python{}/site-packages", job.runtime().python.minor()))
 }
 

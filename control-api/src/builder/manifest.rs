@@ -13,7 +13,7 @@ use super::digest::hash_file;
 use crate::{data_dir::write_private, names::hex};
 
 /// The list's name in the build's folder.
-const MANIFEST: &str = "manifest.json";
+pub(crate) const FILE: &str = "manifest.json";
 /// Written last: a folder without it is not a build.
 const SEALED: &str = ".sealed";
 /// What belongs to a build.
@@ -45,7 +45,7 @@ pub(crate) fn seal(build_dir: &Path) -> io::Result<String> {
     manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
     let json = serde_json::to_vec(&manifest)?;
     let hash = hex(digest(&SHA256, &json).as_ref());
-    write_private(&build_dir.join(MANIFEST), &json)?;
+    write_private(&build_dir.join(FILE), &json)?;
     write_private(&build_dir.join(SEALED), hash.as_bytes())?;
     Ok(hash)
 }
@@ -71,7 +71,7 @@ fn collect(base: &Path, folder: &Path, files: &mut Vec<Entry>) -> io::Result<()>
 
 /// Checks that a build is as it was sealed: the list by its hash, each file by its size.
 pub(crate) fn check(build_dir: &Path, build_hash: &str) -> Result<(), String> {
-    let json = fs::read(build_dir.join(MANIFEST)).map_err(|e| format!("its manifest cannot be read: {e}"))?;
+    let json = fs::read(build_dir.join(FILE)).map_err(|e| format!("its manifest cannot be read: {e}"))?;
     if hex(digest(&SHA256, &json).as_ref()) != build_hash {
         return Err("its manifest was changed".to_owned());
     }

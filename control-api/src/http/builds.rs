@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     app::App,
-    builder::LOG_FILE,
+    builder::{LOG_FILE, blocking, dependencies::Dependencies},
     fault::{Fault, Outcome},
-    rows::{Defaults, Level},
+    rows::{Build, Defaults, Level},
     store::{NewBuild, NewDeployment},
 };
 
@@ -98,8 +98,34 @@ pub(crate) fn read_build(
 
 pub(crate) async fn show(State(app): State<App>, caller: Caller, Path(path): Path<BuildPath>) -> Answered {
     let (_, build) = caller.build(&app, &path, Level::Viewer).await?;
-    let people = People::of(&app, vec![build.creator.clone()]).await?;
-    Ok(Answer::of(views::build(&app, &build, &people)))
+    Ok(Answer::of(shown(&app, &build).await?))
+}
+
+/// A build with what is installed in it.
+async fn shown(app: &App, build: &Build) -> Outcome<Value> {
+    let people = People::of(app, vec![build.creator.clone()]).await?;
+    let folder = app.dir.build(build.id.as_str());
+    let dependencies = blocking(move || Dependencies::read(&folder)).await??;
+    let mut shown = views::build(app, build, &people);
+    shown["dependencies"] = json!(dependencies.packages);
+    Ok(shown)
+}
+
+/// Keeps a build whatever its age, or no more.
+pub(crate) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<BuildPath>,
+    mut body: Fields,
+) -> Answered {
+    let (_, build) = caller.build(&app, &path, Level::Contributor).await?;
+    let missing = || Fault::Invalid("field `is_pinned` is missing: it must be true or false".to_owned());
+    let is_pinned = body.flag("is_pinned")?.ok_or_else(missing)?;
+    app.store.pin_build(&build, is_pinned).await?;
+    app.wake_collector.notify_one();
+    body.ignore(&["project_id", "model_id", "build_id"]);
+    let build = Build { is_pinned, ..build };
+    Ok(Answer::of(shown(&app, &build).await?).ignoring(body.unknown()))
 }
 
 pub(crate) async fn delete(State(app): State<App>, caller: Caller, Path(path): Path<BuildPath>) -> Answered {

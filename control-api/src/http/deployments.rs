@@ -146,7 +146,7 @@ async fn begin_anew(app: &App, deployment: &Deployment) -> Outcome<()> {
         }
         DeploymentStatus::Pending | DeploymentStatus::Deploying => Ok(()),
         DeploymentStatus::Stopped | DeploymentStatus::Failed => {
-            app.store.revive(&deployment.id).await?;
+            app.store.revive(deployment).await?;
             Ok(())
         }
         DeploymentStatus::Deployed | DeploymentStatus::Stopping => Err(Fault::Precondition(format!(

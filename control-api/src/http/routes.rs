@@ -203,6 +203,11 @@ fn builds() -> Vec<Route> {
         route((GET, path!(build "")), "GetModelBuild", See, builds::show)
             .answers("ModelBuild")
             .about("Shows a build"),
+        route((PATCH, path!(build "")), "UpdateModelBuild", Change, builds::update)
+            .takes("UpdateModelBuildRequest")
+            .also_takes(&["project_id", "model_id", "build_id"])
+            .answers("ModelBuild")
+            .about("Keeps a build whatever its age, or lets it be collected"),
         route((DELETE, path!(build "")), "DeleteModelBuild", Change, builds::delete)
             .about("Deletes a build that is not deployed"),
         route((GET, path!(build "/log")), "FollowModelBuildLog", See, builds::log)

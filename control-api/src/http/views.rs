@@ -161,6 +161,10 @@ pub(crate) fn build(app: &App, build: &Build, people: &People) -> Value {
         "failure_reason": build.reason,
         "source_hash": build.source_hash,
         "build_hash": build.build_hash,
+        "is_pinned": build.is_pinned,
+        "is_collected": build.collected_us > 0,
+        "collected_at": rfc3339(build.collected_us),
+        "rebuilt_from": build.rebuilt_from,
         "example_request": build.example_request,
         "example_response": build.example_response,
     })

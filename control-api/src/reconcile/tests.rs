@@ -1,6 +1,6 @@
 //! The decisions, by properties over random histories; and the reconciler with a real store, a launcher in memory and a
 //! gateway on a real socket.
 
-mod driver;
+pub(crate) mod driver;
 mod histories;
 mod room;

@@ -167,6 +167,21 @@ pub(super) async fn build_ended(tx: &mut Tx, id: &str, to: BuildStatus, reason: 
     append(tx, &own("BuildEnded", object, project_id, (reason, details)), now_us()).await
 }
 
+/// Records that a build's files go.
+pub(super) async fn build_collected(tx: &mut Tx, id: &str) -> Outcome<()> {
+    let row = sqlx::query(
+        "SELECT b.model_id, b.build_hash, m.project_id FROM builds b JOIN models m ON m.id = b.model_id WHERE b.id = $1",
+    )
+    .bind(id)
+    .fetch_one(&mut **tx)
+    .await?;
+    let column = |name: &'static str| text(&row, name);
+    let details = json!({ "build_hash": column("build_hash") });
+    let (project_id, model) = (column("project_id"), column("model_id"));
+    let object = format!("projects/{project_id}/models/{model}/builds/{id}");
+    append(tx, &own("BuildCollected", object, project_id, ("", details)), now_us()).await
+}
+
 /// Records that a deployment serves, or does so no more, with the build it is of.
 pub(super) async fn deployment_moved(
     tx: &mut Tx,

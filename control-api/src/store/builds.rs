@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use millgate_contract::ids::{BuildId, ModelId, Username};
 use sqlx::{Row, any::AnyRow};
 
-use super::{Filter, NewDeployment, Page, Paging, Store, Tx, next, number, text};
+use super::{Filter, NewDeployment, Page, Paging, Store, Tx, flag, next, number, text};
 use crate::{
     fault::{Fault, Outcome},
     moment::now_us,
@@ -267,5 +267,8 @@ pub(super) fn read(row: &AnyRow) -> Build {
         created_us: number(row, "created_us"),
         updated_us: number(row, "updated_us"),
         built_us: number(row, "built_us"),
+        is_pinned: flag(row, "is_pinned"),
+        collected_us: number(row, "collected_us"),
+        rebuilt_from: text(row, "rebuilt_from"),
     }
 }

@@ -3,7 +3,7 @@
 use millgate_contract::ids::{BuildId, DeploymentId, ModelId, Username};
 use sqlx::any::AnyRow;
 
-use super::{Filter, Page, Paging, Store, Tx, flag, next, number, text};
+use super::{Filter, Page, Paging, Store, Tx, collection::refuse_collected, flag, next, number, text};
 use crate::{
     fault::Outcome,
     moment::now_us,
@@ -36,6 +36,7 @@ pub(crate) struct NewDeployment {
 impl Store {
     pub(crate) async fn insert_deployment(&self, build: &Build, new: &NewDeployment) -> Outcome<Deployment> {
         let mut tx = self.begin().await?;
+        refuse_collected(&mut tx, &build.id).await?;
         let id = insert(&mut tx, &build.model_id, &build.id, new).await?;
         tx.commit().await?;
         Ok(self.deployment(&id).await?.expect("it was just inserted"))
@@ -145,8 +146,9 @@ impl Store {
     }
 
     /// Begins a deployment anew that is over; it becomes its model's latest. True when it was over.
-    pub(crate) async fn revive(&self, id: &DeploymentId) -> Outcome<bool> {
+    pub(crate) async fn revive(&self, deployment: &Deployment) -> Outcome<bool> {
         let mut tx = self.begin().await?;
+        refuse_collected(&mut tx, &deployment.build_id).await?;
         let sequence = next(&mut tx, "sequence").await?;
         let done = sqlx::query(
             "UPDATE deployments SET status = 'pending', reason = '', is_stop_requested = 0, sequence = $1, \
@@ -154,7 +156,7 @@ impl Store {
         )
         .bind(sequence)
         .bind(now_us())
-        .bind(id.as_str())
+        .bind(deployment.id.as_str())
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;

@@ -228,6 +228,7 @@ fn sample(operation: &Operation, objects: &Objects) -> Body {
         (_, "AddProjectCollaborator" | "AddTeamMember") => json!({ "permission": "viewer" }),
         (_, "UpdateProjectFileMetadata") => json!({ "path": "c.py" }),
         (_, "CreateModelBuild") => json!({ "file_path": "a.py", "function_name": "f" }),
+        (_, "UpdateModelBuild") => json!({ "is_pinned": true }),
         (_, "CreateModelDeployment" | "CreateV2Key" | "ValidateApiKeyV2") => json!({}),
         (_, "CreateUser") => {
             json!({ "username": format!("new-{project}") })

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Passes until nothing changes any more. A stop or a launch shows in the next pass only, hence three idle ones.
-pub(super) async fn settle(reconciler: &mut Reconciler) {
+pub(crate) async fn settle(reconciler: &mut Reconciler) {
     let mut idle = 0;
     while idle < 3 {
         let mut has_changed = reconciler.pass().await.unwrap() > 0;

@@ -129,6 +129,10 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         ],
     },
     Definition {
+        name: "UpdateModelBuildRequest",
+        fields: &[field("is_pinned", Flag, "it is never collected")],
+    },
+    Definition {
         name: "ModelBuild",
         fields: &[
             field("id", Text, ""),
@@ -154,6 +158,23 @@ pub(super) const DEFINITIONS: &[Definition] = &[
             field("failure_reason", Text, ""),
             field("source_hash", Text, "of what it was made from"),
             field("build_hash", Text, "of what came of it"),
+            field("is_pinned", Flag, "it is never collected"),
+            field(
+                "is_collected",
+                Flag,
+                "its files are gone: it is deployed again only after `RebuildModelBuild`",
+            ),
+            field("collected_at", Time, ""),
+            field(
+                "rebuilt_from",
+                Text,
+                "the id of the build whose source and packages it is made of, or empty",
+            ),
+            optional(
+                "dependencies",
+                Texts,
+                "with `GetModelBuild`: what is installed in it, as in `numpy==2.1.0`",
+            ),
             field("example_request", Text, "JSON"),
             field("example_response", Text, "JSON"),
         ],

@@ -1,0 +1,76 @@
+//! Frees what old builds hold on disk, by policy (`policy`, pure). A build's row, its log, its list of files and its list of
+//! packages stay, so that it can be made again from its source.
+//!
+//! Killed anywhere it goes on at the next pass: a build is first marked as collected, in one transaction with the proof that
+//! nothing uses it, from which on no deployment of it begins; then its files go; then it is marked as freed. Never touches a
+//! build that is not marked.
+
+mod policy;
+#[cfg(test)]
+mod tests;
+
+use std::{fs, io, path::Path, time::Duration};
+
+use tokio::sync::Notify;
+
+use crate::{
+    app::App,
+    builder::{LOG_FILE, blocking, dependencies, manifest},
+    fault::{Fault, Outcome},
+    milestone::{Milestone, reached},
+    moment::now_us,
+};
+pub(crate) use policy::{Candidate, Policy};
+
+/// The longest it looks away: builds grow old by themselves.
+const PERIOD: Duration = Duration::from_secs(300);
+/// What stays of a collected build's folder.
+const KEPT: [&str; 3] = [LOG_FILE, manifest::FILE, dependencies::FILE];
+
+/// Runs until dropped.
+pub(crate) async fn run(app: App, wake: &Notify) {
+    loop {
+        if let Err(error) = pass(&app).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "old builds cannot be collected");
+        }
+        // The time is out or somebody has called: both are reasons to look.
+        let _ = tokio::time::timeout(PERIOD, wake.notified()).await;
+    }
+}
+
+/// Collects what the policy does not keep, and frees what was collected.
+pub(crate) async fn pass(app: &App) -> Outcome<()> {
+    let policy = Policy { keep_last: app.config.builds_keep_last, keep_days: app.config.builds_keep_days };
+    for build in policy.collectable(&app.store.collection_candidates().await?, now_us()) {
+        if app.store.collect_build(&build).await? {
+            tracing::info!(%build, "collected: its files go, what it was made from stays");
+            reached(Milestone::Collected);
+        }
+    }
+    for build in app.store.builds_to_free().await? {
+        let folder = app.dir.build(build.as_str());
+        blocking(move || free(&folder)).await?.map_err(Fault::from)?;
+        reached(Milestone::FilesRemoved);
+        app.store.note_freed(&build).await?;
+    }
+    Ok(())
+}
+
+fn free(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if KEPT.iter().any(|kept| entry.file_name() == *kept) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
