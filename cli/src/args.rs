@@ -59,8 +59,8 @@ pub(crate) enum Command {
     Show(Model),
     /// Print what a model's replicas print, or its calls
     Logs(Logs),
-    /// List a model's builds
-    Builds(Model),
+    /// List a model's builds, keep one whatever its age, or make one again
+    Builds(Builds),
     /// Replace every replica of a model by a new one; a stopped model serves again
     Restart(Model),
     /// Let an earlier build serve again
@@ -324,6 +324,21 @@ pub(crate) struct Logs {
     /// How many calls, the newest; 100 unless given
     #[arg(long, requires = "calls", value_name = "N")]
     pub(crate) limit: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Builds {
+    /// The model's name
+    pub(crate) model: String,
+    /// Keep a build whatever its age, by its number
+    #[arg(long, value_name = "N", group = "what")]
+    pub(crate) pin: Option<u64>,
+    /// Let a pinned build be collected when it is old
+    #[arg(long, value_name = "N", group = "what")]
+    pub(crate) unpin: Option<u64>,
+    /// Make a new build from the source of an earlier one, with the packages that it had
+    #[arg(long, value_name = "N", group = "what")]
+    pub(crate) rebuild: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::List => commands::list::list(&global),
         Command::Show(args) => commands::show::show(&global, &args.model),
         Command::Logs(args) => commands::logs::logs(&global, args),
-        Command::Builds(args) => commands::builds::builds(&global, &args.model),
+        Command::Builds(args) => commands::builds::builds(&global, args),
         Command::Restart(args) => commands::restart::restart(&global, &args.model),
         Command::Rollback(args) => commands::rollback::rollback(&global, args),
         Command::Scale(args) => commands::scale::scale(&global, args),

@@ -45,21 +45,26 @@ fn answer(server: &Server, model: &str) -> Value {
 
 /// A wheel of one module, whose `VALUE` it has.
 fn wheel(folder: &Path, value: &str) -> PathBuf {
+    wheel_of(folder, "1.0", value)
+}
+
+fn wheel_of(folder: &Path, version: &str, value: &str) -> PathBuf {
     const MAKE: &str = "
 import sys, zipfile
-folder, value = sys.argv[1:]
-path = f'{folder}/tinything-1.0-py3-none-any.whl'
+folder, version, value = sys.argv[1:]
+path = f'{folder}/tinything-{version}-py3-none-any.whl'
 with zipfile.ZipFile(path, 'w') as wheel:
     wheel.writestr('tinything.py', f'VALUE = {value!r}\\n')
-    info = 'tinything-1.0.dist-info/'
-    wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\\nName: tinything\\nVersion: 1.0\\n')
+    info = f'tinything-{version}.dist-info/'
+    wheel.writestr(info + 'METADATA', f'Metadata-Version: 2.1\\nName: tinything\\nVersion: {version}\\n')
     wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
     wheel.writestr(info + 'RECORD', 'tinything.py,,\\n')
 ";
     fs::create_dir_all(folder).unwrap();
-    let made = Command::new("python3").args(["-c", MAKE]).arg(folder).arg(value).status().unwrap();
+    let made =
+        Command::new("python3").args(["-c", MAKE]).arg(folder).args([version, value]).status().unwrap();
     assert!(made.success());
-    folder.join("tinything-1.0-py3-none-any.whl")
+    folder.join(format!("tinything-{version}-py3-none-any.whl"))
 }
 
 /// A package index on this host's loopback, of what lies in a folder; it tells each request.
@@ -329,4 +334,53 @@ fn what_one_project_puts_into_its_package_cache_reaches_no_other_project() {
         deploy(&server, "good", &[("f.py", function), ("cdsw-build.sh", "set -e\npip install tinything\n")]);
     assert!(is_live, "{said}");
     assert_eq!(answer(&server, "good"), "good");
+}
+
+#[test]
+fn a_build_that_was_collected_is_made_again_as_it_was() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let wheels = temp.path().join("wheels");
+    wheel_of(&wheels, "1.0", "first");
+    let links = kept(wheels.display().to_string());
+    let keep = "network = 'none'\nkeep_last = 1\nkeep_days = 0";
+    let server = server(temp.path(), keep, &[("PIP_FIND_LINKS", links), ("PIP_NO_INDEX", "1")]);
+    let deploy_note = |note: &str| {
+        let code = format!("import tinything\ndef f(args):\n    return [tinything.VALUE, '{note}']\n");
+        let script = "set -e\npip install tinything\n";
+        let (is_live, said) = deploy(&server, "m", &[("f.py", &code), ("cdsw-build.sh", script)]);
+        assert!(is_live, "{said}");
+    };
+    deploy_note("one");
+    wheel_of(&wheels, "2.0", "second");
+    for note in ["two", "three"] {
+        deploy_note(note);
+    }
+    assert_eq!(answer(&server, "m"), json!(["second", "three"]));
+    let build = |nth: usize| server.json(&["builds", "m"])["model_builds"][nth].clone();
+    until("the first build to be collected", || build(0)["is_collected"].as_bool().filter(|is| *is));
+    assert_eq!((&build(1)["is_collected"], &build(2)["is_collected"]), (&json!(false), &json!(false)));
+    let folder = server.data_dir().join("builds").join(build(0)["id"].as_str().unwrap());
+    until("its files to go", || {
+        (!folder.join("venv").exists() && !folder.join("root").exists()).then_some(())
+    });
+    assert!(folder.join("build.log").is_file() && folder.join("manifest.json").is_file());
+    assert!(
+        server.ok(&["builds", "m"]).lines().any(|line| line.starts_with("1 ") && line.contains("collected"))
+    );
+    let said = server.fails(1, &["rollback", "m", "--build", "1"]);
+    assert!(said.contains("hint: `millgate builds m --rebuild 1`"), "{said}");
+
+    let again = server.json(&["builds", "m", "--rebuild", "1"]);
+    assert_eq!((&again["build_number"], &again["status"]), (&json!(4), &json!("built")));
+    assert_eq!(again["rebuilt_from"], build(0)["id"]);
+    assert!(again["dependencies"].as_array().unwrap().contains(&json!("tinything==1.0")), "{again}");
+    server.ok(&["rollback", "m", "--build", "4"]);
+    assert_eq!(answer(&server, "m"), json!(["first", "one"]));
+
+    assert!(server.ok(&["builds", "m", "--pin", "3"]).contains("stays"));
+    assert!(server.ok(&["builds", "m"]).contains("built, pinned"));
+    assert!(server.fails(1, &["builds", "m", "--pin", "1"]).contains("was collected"));
+    server.ok(&["builds", "m", "--unpin", "3"]);
+    server.fails(2, &["builds", "m", "--pin", "1", "--rebuild", "1"]);
 }

@@ -2,6 +2,7 @@
 //! happens. A build that was underway when the server ended is made again from the start, so no step needs to know
 //! how far the one before it came. Nothing of a build is changed once it is sealed.
 
+mod again;
 mod attend;
 mod blank;
 mod channel;
@@ -28,6 +29,7 @@ use tokio::sync::Notify;
 use crate::{
     app::App,
     builder::{
+        again::Again,
         dependencies::Dependencies,
         log::{BuildLog, Step},
     },
@@ -76,6 +78,8 @@ pub(crate) struct Job {
     pub(crate) choice: Choice,
     pub(crate) dir: PathBuf,
     pub(crate) log: BuildLog,
+    /// Of one that is made again.
+    pub(crate) again: Option<Again>,
 }
 
 impl Job {
@@ -200,14 +204,22 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
     .await?
     .map_err(Fault::from)?;
     let log = BuildLog::create(&dir.join(LOG_FILE)).map_err(Fault::from)?;
-    let choice = app.runtimes.choose(&build.kernel, &build.runtime_identifier);
     let environment = app.store.environment().await?;
-    Ok(Job { app: app.clone(), build, model, project, environment, choice, dir, log })
+    let again = Again::of(app, &build).await?;
+    let chosen = app.runtimes.choose(&build.kernel, &build.runtime_identifier);
+    let choice = match &again {
+        Some(again) => again.choice(app, chosen),
+        None => chosen,
+    };
+    Ok(Job { app: app.clone(), build, model, project, environment, choice, dir, log, again })
 }
 
 async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     check_kernel(&job)?;
     job.log.line(Step::Snapshot, &words_of_choice(&job.choice, &job.build));
+    if let Some(again) = &job.again {
+        again.prepare(&job)?;
+    }
     source::bring(&mut job).await?;
     reached(Milestone::Snapshot);
     environment::make(&job).await?;
@@ -220,17 +232,20 @@ async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     }
     job.log.line(Step::Seal, "sealing");
     let dir = job.dir.clone();
-    let (version, site_packages) =
-        (job.runtime().python.version.to_string(), environment::site_packages(&job));
-    let build_hash = blocking(move || {
-        Dependencies::of(&version, &site_packages)?.write(&dir)?;
-        manifest::seal(&dir)
+    let (version, site_packages) = (job.runtime().python.version.clone(), environment::site_packages(&job));
+    let (dependencies, build_hash) = blocking(move || {
+        let dependencies = Dependencies::of(&version, &site_packages)?;
+        dependencies.write(&dir)?;
+        manifest::seal(&dir).map(|build_hash| (dependencies, build_hash))
     })
     .await?
     .map_err(|e| failed(Step::Seal, format!("the build cannot be sealed: {e}")))?;
     job.app.store.seal_build(&job.build.id, &job.build.source_hash, &build_hash).await?;
     reached(Milestone::Sealed);
     job.log.line(Step::Seal, &format!("build hash {}", &build_hash[..10]));
+    if let Some(again) = &job.again {
+        again.compare(&job, &dependencies).await?;
+    }
     Ok(())
 }
 

@@ -180,6 +180,9 @@ impl Reconciler {
                 }
                 tracing::info!(%deployment, from = from.as_str(), to = to.as_str(), reason, "deployment");
                 let is_moved = store.move_deployment(deployment, *from, *to, reason).await?;
+                if to.is_over() {
+                    self.app.wake_collector.notify_one();
+                }
                 reached(match to {
                     DeploymentStatus::Pending | DeploymentStatus::Deploying => Milestone::Deploying,
                     DeploymentStatus::Deployed => Milestone::Deployed,

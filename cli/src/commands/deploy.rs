@@ -131,7 +131,7 @@ fn serving_policy(policy: &Policy) -> Value {
 }
 
 /// Prints the build's log as it grows; fails as the build fails.
-fn follow_build(client: &Client, build_path: &str, steps: &mut Steps) -> Result<(), Failure> {
+pub(super) fn follow_build(client: &Client, build_path: &str, steps: &mut Steps) -> Result<(), Failure> {
     let mut step = String::new();
     let mut last = String::new();
     client.events(&format!("{build_path}/log?follow=true"), |data| {

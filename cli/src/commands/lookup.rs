@@ -39,6 +39,14 @@ impl Found {
         client.list(&format!("{}/builds", self.path), "model_builds", None)
     }
 
+    /// The one of these builds that has this number.
+    pub(crate) fn numbered<'a>(&self, builds: &'a [Value], number: u64) -> Result<&'a Value, Failure> {
+        builds.iter().find(|build| build["build_number"] == number).ok_or_else(|| {
+            Failure::new(format!("model `{}` has no build {number}", self.name()))
+                .hint(format!("`millgate builds {}` shows those there are", self.name()))
+        })
+    }
+
     /// Every deployment of any build, the newest last.
     pub(crate) fn deployments(&self, client: &Client) -> Result<Vec<Value>, Failure> {
         client.list(&format!("{}/deployments", self.path), "model_deployments", None)

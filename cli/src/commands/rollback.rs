@@ -46,15 +46,24 @@ pub(crate) fn rollback(global: &Global, args: &Rollback) -> Result<(), Failure> 
 }
 
 fn numbered<'a>(found: &Found, builds: &'a [Value], number: u64) -> Result<&'a Value, Failure> {
-    let build = builds.iter().find(|build| build["build_number"] == number).ok_or_else(|| {
-        Failure::new(format!("model `{}` has no build {number}", found.name()))
-            .hint(format!("`millgate builds {}` shows those there are", found.name()))
-    })?;
+    let build = found.numbered(builds, number)?;
+    if build["is_collected"] == true {
+        return Err(Failure::new(format!("build {number} of `{}` was collected", found.name())).hint(
+            format!(
+                "`millgate builds {} --rebuild {number}` makes it again, as a new build to roll back to",
+                found.name()
+            ),
+        ));
+    }
     match text(&build["status"]) {
         "built" => Ok(build),
         status => Err(Failure::new(format!("build {number} of `{}` is `{status}`", found.name()))
             .hint("only a build that is `built` can serve")),
     }
+}
+
+fn can_serve(build: &Value) -> bool {
+    text(&build["status"]) == "built" && build["is_collected"] != true
 }
 
 /// The build that was deployed last before the one that is deployed now.
@@ -70,7 +79,7 @@ fn previous<'a>(
         .rev()
         .filter(|d| d["deployment_number"].as_u64() < began && text(&d["status"]) != "failed")
         .filter(|d| d["build_id"] != current["build_id"])
-        .find_map(|d| builds.iter().find(|b| b["id"] == d["build_id"] && text(&b["status"]) == "built"))
+        .find_map(|d| builds.iter().find(|b| b["id"] == d["build_id"] && can_serve(b)))
         .ok_or_else(|| {
             Failure::new(format!("no other build of `{}` was deployed before this one", found.name())).hint(
                 format!("`millgate builds {0}` shows those there are; name one by `--build N`", found.name()),

@@ -49,8 +49,9 @@ impl Dependencies {
 
     /// Into a build's folder.
     pub(super) fn write(&self, build_dir: &Path) -> io::Result<()> {
-        let lines: String = self.packages.iter().map(|package| format!("{package}\n")).collect();
-        write_private(&build_dir.join(FILE), format!("{PYTHON}{}\n{lines}", self.python).as_bytes())
+        let mut lines = vec![format!("{PYTHON}{}", self.python)];
+        lines.extend(self.packages.iter().cloned());
+        write_private(&build_dir.join(FILE), (lines.join("\n") + "\n").as_bytes())
     }
 
     /// How `other` differs, in words: `numpy 1.26.4 → 2.1.0`.

@@ -2,6 +2,7 @@
 //! A start checks the list and each file's size; contents were hashed when the build was sealed.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -67,6 +68,16 @@ fn collect(base: &Path, folder: &Path, files: &mut Vec<Entry>) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+/// The files of a sealed build's root, by their paths there: the hash of each, or what a link names.
+pub(crate) fn model_files(build_dir: &Path) -> io::Result<BTreeMap<PathBuf, String>> {
+    let manifest: Manifest = serde_json::from_slice(&fs::read(build_dir.join(FILE))?)?;
+    let files = manifest.files.into_iter().filter_map(|entry| {
+        let path = entry.path.strip_prefix(PARTS[0]).ok()?.to_owned();
+        Some((path, entry.link.map_or(entry.sha256, |link| link.display().to_string())))
+    });
+    Ok(files.collect())
 }
 
 /// Checks that a build is as it was sealed: the list by its hash, each file by its size.

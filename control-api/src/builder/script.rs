@@ -8,7 +8,9 @@ use std::{
 use millgate_contract::spec::{BuildStepSpec, Confinement, Network, Resources};
 
 use super::{
-    BuildFailure, Job, failed,
+    BuildFailure, Job,
+    again::Again,
+    failed,
     log::Step,
     packages,
     step::{self, StepRun},
@@ -71,6 +73,8 @@ fn step_spec(job: &Job, script: &Path) -> BuildStepSpec {
     environment.extend(project_environment(&from));
     readable.extend(packages::readable(job));
     environment.extend(packages::environment(job));
+    Again::constrain(job, &mut environment);
+    readable.extend(Again::constraints(job));
     let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     environment.insert("PATH".into(), format!("{}:{system}", packages::path(job)));
     environment.insert("VIRTUAL_ENV".into(), job.venv().display().to_string());

@@ -213,3 +213,57 @@ async fn a_model_root_below_the_project_is_the_base_of_its_paths_and_never_outsi
     let reason = made(&rig, &build).await["failure_reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("\"nowhere\""), "{reason}");
 }
+
+#[tokio::test]
+async fn a_build_is_made_again_from_its_own_source_with_the_packages_it_had() {
+    let rig = Rig::new().await;
+    let script = "echo \"${PIP_CONSTRAINT:-none} ${UV_CONSTRAINT:-none}\"\n\
+                  [ -z \"$PIP_CONSTRAINT\" ] || cat \"$PIP_CONSTRAINT\"\ncp state made.txt\n";
+    let first = ask(&rig, &[("add.py", ""), ("cdsw-build.sh", script), ("state", "old")], json!({})).await;
+    let shown = made(&rig, &first).await;
+    assert_eq!(shown["status"], "built", "{}", log(&rig, &first).await);
+    let dependencies = shown["dependencies"].as_array().unwrap();
+    assert!(dependencies.iter().any(|d| d.as_str().unwrap().starts_with("pip==")), "{shown}");
+    let dir = rig.app.dir.build(shown["id"].as_str().unwrap());
+    std::fs::write(dir.join("dependencies.txt"), "# Python 3.1.0\nnumpy==2.1.0\npip==1\n").unwrap();
+    let project = rig.app.dir.project(first.split('/').nth(4).unwrap());
+    std::fs::write(project.join("state"), "new").unwrap();
+
+    let again = rig.call("POST", &format!("{first}:rebuild"), json!({})).await.ok();
+    assert_eq!((&again["rebuilt_from"], &again["build_number"]), (&shown["id"], &json!(2)));
+    let second = first.replace(shown["id"].as_str().unwrap(), again["id"].as_str().unwrap());
+    let again = made(&rig, &second).await;
+    let said = log(&rig, &second).await;
+    assert_eq!(again["status"], "built", "{said}");
+    let dir = rig.app.dir.build(again["id"].as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(dir.join("root/made.txt")).unwrap(), "old");
+    for words in [
+        "made again from build 1, its 1 packages as constraints",
+        "build 1 was made with Python 3.1.0",
+        "constraints.txt",
+        "\"text\":\"numpy==2.1.0\"",
+        "packages differ from build 1: numpy 2.1.0 is not there, pip 1 → ",
+        "the same files as build 1",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("\"text\":\"pip==1\""), "{said}");
+    assert!(log(&rig, &first).await.contains("\"text\":\"none none\""));
+}
+
+#[tokio::test]
+async fn a_build_is_not_made_again_from_anything_but_its_own_source() {
+    let rig = Rig::new().await;
+    let first = ask(&rig, &[("add.py", "")], json!({})).await;
+    let (status, message) = rig.call("POST", &format!("{first}:rebuild"), json!({})).await.error();
+    assert!(status == 400 && message.contains("only one that is `built`"), "{message}");
+    let shown = made(&rig, &first).await;
+    let again = rig.call("POST", &format!("{first}:rebuild"), json!({})).await.ok();
+    let trees = rig.app.dir.sources().join("trees");
+    std::fs::remove_file(trees.join(shown["source_hash"].as_str().unwrap())).unwrap();
+    let second = first.replace(shown["id"].as_str().unwrap(), again["id"].as_str().unwrap());
+    let reason = made(&rig, &second).await["failure_reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("has no source any more"), "{reason}");
+    let (status, message) = rig.call("POST", &format!("{first}:rebuild"), json!({})).await.error();
+    assert!(status == 400 && message.contains("is not kept"), "{message}");
+}

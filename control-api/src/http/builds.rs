@@ -16,7 +16,7 @@ use crate::{
     app::App,
     builder::{LOG_FILE, blocking, dependencies::Dependencies},
     fault::{Fault, Outcome},
-    rows::{Build, Defaults, Level},
+    rows::{Build, BuildStatus, Defaults, Level},
     store::{NewBuild, NewDeployment},
 };
 
@@ -109,6 +109,34 @@ async fn shown(app: &App, build: &Build) -> Outcome<Value> {
     let mut shown = views::build(app, build, &people);
     shown["dependencies"] = json!(dependencies.packages);
     Ok(shown)
+}
+
+/// Makes a build of the source that is kept of another, with the packages that it had.
+pub(crate) async fn rebuild(
+    State(app): State<App>,
+    caller: Caller,
+    Path(path): Path<BuildPath>,
+    mut body: Fields,
+) -> Answered {
+    let (_, from) = caller.build(&app, &path, Level::Contributor).await?;
+    let number = from.build_number;
+    if from.status != BuildStatus::Built {
+        let status = from.status.as_str();
+        return Err(Fault::Precondition(format!(
+            "build {number} is `{status}`: only one that is `built` is made again"
+        )));
+    }
+    if !app.sources.has(&from.source_hash) {
+        return Err(Fault::Precondition(format!(
+            "the source of build {number} is not kept on this server; build from the project's files as they are now"
+        )));
+    }
+    let comment = body.text("comment")?.unwrap_or_else(|| format!("build {number} made again"));
+    let who = (&caller.user.username, comment);
+    let build = app.store.insert_rebuild(&from, who, app.config.builds_queued_max).await?;
+    app.changed();
+    body.ignore(&["project_id", "model_id", "build_id"]);
+    Ok(Answer::of(shown(&app, &build).await?).ignoring(body.unknown()))
 }
 
 /// Keeps a build whatever its age, or no more.

@@ -208,6 +208,11 @@ fn builds() -> Vec<Route> {
             .also_takes(&["project_id", "model_id", "build_id"])
             .answers("ModelBuild")
             .about("Keeps a build whatever its age, or lets it be collected"),
+        route((POST, path!(build ":rebuild")), "RebuildModelBuild", Change, builds::rebuild)
+            .takes("RebuildModelBuildRequest")
+            .also_takes(&["project_id", "model_id", "build_id"])
+            .answers("ModelBuild")
+            .about("Makes a new build from the source of an earlier one, with the packages that it had"),
         route((DELETE, path!(build "")), "DeleteModelBuild", Change, builds::delete)
             .about("Deletes a build that is not deployed"),
         route((GET, path!(build "/log")), "FollowModelBuildLog", See, builds::log)

@@ -55,12 +55,7 @@ impl Store {
         waiting_max: u32,
     ) -> Outcome<Build> {
         let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT COUNT(*) AS waiting FROM builds WHERE status IN ('pending', 'queued')")
-            .fetch_one(&mut *tx)
-            .await?;
-        if row.get::<i64, _>("waiting") >= i64::from(waiting_max) {
-            return Err(Fault::Exhausted(format!("{waiting_max} builds wait already; try again later")));
-        }
+        refuse_full_line(&mut tx, waiting_max).await?;
         let id = insert(&mut tx, model, new, deployment).await?;
         tx.commit().await?;
         Ok(self.build(&id).await?.expect("it was just inserted"))
@@ -203,6 +198,17 @@ impl Store {
         }
         Ok(tx.commit().await?)
     }
+}
+
+/// Refuses another build where as many wait as may.
+pub(super) async fn refuse_full_line(tx: &mut Tx, waiting_max: u32) -> Outcome<()> {
+    let row = sqlx::query("SELECT COUNT(*) AS waiting FROM builds WHERE status IN ('pending', 'queued')")
+        .fetch_one(&mut **tx)
+        .await?;
+    if number(&row, "waiting") >= i64::from(waiting_max) {
+        return Err(Fault::Exhausted(format!("{waiting_max} builds wait already; try again later")));
+    }
+    Ok(())
 }
 
 pub(super) async fn insert(

@@ -1,8 +1,8 @@
 //! Which builds are kept, and which are gone but for what they were made from.
 
-use millgate_contract::ids::{BuildId, ModelId};
+use millgate_contract::ids::{BuildId, ModelId, Username};
 
-use super::{Store, Tx, flag, number, text};
+use super::{NewBuild, Store, Tx, builds::refuse_full_line, flag, number, text};
 use crate::{
     collection::Candidate,
     fault::{Fault, Outcome},
@@ -75,6 +75,39 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Asks for a build that is made again from what another was made from: its source has a row that names it from now on.
+    pub(crate) async fn insert_rebuild(
+        &self,
+        from: &Build,
+        (creator, comment): (&Username, String),
+        waiting_max: u32,
+    ) -> Outcome<Build> {
+        let new = NewBuild {
+            creator: creator.clone(),
+            comment,
+            file_path: from.file_path.clone(),
+            function_name: from.function_name.clone(),
+            kernel: from.kernel.clone(),
+            runtime_identifier: from.runtime_identifier.clone(),
+            runtime_addon_identifiers: from.runtime_addon_identifiers.clone(),
+            model_root_dir: from.model_root_dir.clone(),
+            build_script_path: from.build_script_path.clone(),
+            example_request: from.example_request.clone(),
+            example_response: from.example_response.clone(),
+        };
+        let mut tx = self.begin().await?;
+        refuse_full_line(&mut tx, waiting_max).await?;
+        let id = super::builds::insert(&mut tx, &from.model_id, &new, None).await?;
+        sqlx::query("UPDATE builds SET rebuilt_from = $1, source_hash = $2 WHERE id = $3")
+            .bind(from.id.as_str())
+            .bind(&from.source_hash)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(self.build(&id).await?.expect("it was just inserted"))
     }
 
     /// Keeps a build whatever its age, or no more. What is gone cannot be kept.

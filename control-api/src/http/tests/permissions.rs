@@ -229,7 +229,8 @@ fn sample(operation: &Operation, objects: &Objects) -> Body {
         (_, "UpdateProjectFileMetadata") => json!({ "path": "c.py" }),
         (_, "CreateModelBuild") => json!({ "file_path": "a.py", "function_name": "f" }),
         (_, "UpdateModelBuild") => json!({ "is_pinned": true }),
-        (_, "CreateModelDeployment" | "CreateV2Key" | "ValidateApiKeyV2") => json!({}),
+        // The build of `RebuildModelBuild` is not built: a request that may be made and is refused.
+        (_, "CreateModelDeployment" | "RebuildModelBuild" | "CreateV2Key" | "ValidateApiKeyV2") => json!({}),
         (_, "CreateUser") => {
             json!({ "username": format!("new-{project}") })
         }

@@ -132,6 +132,7 @@ pub(super) const DEFINITIONS: &[Definition] = &[
         name: "UpdateModelBuildRequest",
         fields: &[field("is_pinned", Flag, "it is never collected")],
     },
+    Definition { name: "RebuildModelBuildRequest", fields: &[field("comment", Text, "")] },
     Definition {
         name: "ModelBuild",
         fields: &[
