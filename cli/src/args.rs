@@ -220,6 +220,9 @@ pub(crate) struct Deploy {
     /// The folder that is deployed; the file's own unless given
     #[arg(long, value_name = "DIR")]
     pub(crate) project: Option<PathBuf>,
+    /// Bring what git ignores: a pattern as in `.gitignore`, relative to the project; repeat for more
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) include: Vec<String>,
     /// How many replicas
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=199))]
     pub(crate) replicas: u16,

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use ureq::{
-    Agent, Body, http,
+    Agent, Body, SendBody, http,
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
@@ -100,9 +100,10 @@ impl Client {
     }
 
     /// Sends `tar` as the whole source of a project.
-    pub(crate) fn put_source(&self, path: &str, tar: Vec<u8>) -> Result<Value, Failure> {
-        let response = self.send("PUT", path, "application/x-tar", tar)?;
-        Self::answer_of_api(response)
+    pub(crate) fn put_source(&self, path: &str, tar: impl Read + Send + 'static) -> Result<Value, Failure> {
+        let request = self.request("PUT", path, "application/x-tar");
+        self.answered(path, request.body(SendBody::from_owned_reader(tar)).map(|r| self.agent.run(r)))
+            .and_then(Self::answer_of_api)
     }
 
     /// Every item of a list, named `field`, with an optional filter.
@@ -166,18 +167,31 @@ impl Client {
         kind: &str,
         body: Vec<u8>,
     ) -> Result<http::Response<Body>, Failure> {
-        let url = format!("{}{path}", self.server);
-        let request = http::Request::builder()
+        let request = self.request(method, path, kind);
+        self.answered(
+            path,
+            if body.is_empty() && method != "POST" && method != "PUT" {
+                request.body(()).map(|r| self.agent.run(r))
+            } else {
+                request.body(body).map(|r| self.agent.run(r))
+            },
+        )
+    }
+
+    fn request(&self, method: &str, path: &str, kind: &str) -> http::request::Builder {
+        http::Request::builder()
             .method(method)
-            .uri(&url)
+            .uri(format!("{}{path}", self.server))
             .header("authorization", format!("Bearer {}", self.key.text))
-            .header("content-type", kind);
-        let sent = if body.is_empty() && method != "POST" && method != "PUT" {
-            request.body(()).map(|r| self.agent.run(r))
-        } else {
-            request.body(body).map(|r| self.agent.run(r))
-        };
-        sent.context(format_args!("`{url}` cannot be asked for"))?.map_err(|cause| {
+            .header("content-type", kind)
+    }
+
+    fn answered(
+        &self,
+        path: &str,
+        sent: http::Result<Result<http::Response<Body>, ureq::Error>>,
+    ) -> Result<http::Response<Body>, Failure> {
+        sent.context(format_args!("`{}{path}` cannot be asked for", self.server))?.map_err(|cause| {
             Failure::new(format!("cannot reach the server at `{}`: {cause}", self.server))
                 .hint("start one with `millgate serve`, or name another with `--server URL`")
         })

@@ -1,11 +1,21 @@
-//! The source of a deployment: the files below a folder that `.gitignore` does not leave out, as one tar archive.
+//! The source of a deployment: the files below a folder that git does not ignore, and those that are asked for, as one tar
+//! archive. What a source is not to hold is refused before anything is sent.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Seek,
+    path::{Path, PathBuf},
+};
+
+use millgate_control_api::{Ignoring, Include, Kind, Warning, list_source};
+use tempfile::SpooledTempFile;
 
 use crate::{
     args::Target,
     failure::{Context, Failure},
 };
+
+/// A larger archive is written to a file on its way.
+const ARCHIVE_IN_MEMORY_BYTES_MAX: usize = 64 << 20;
 
 /// A folder and the file in it that holds the function.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,9 +28,11 @@ pub(crate) struct Source {
 
 /// A packed folder.
 pub(crate) struct Archive {
-    pub(crate) tar: Vec<u8>,
+    pub(crate) tar: SpooledTempFile,
     pub(crate) files: usize,
     pub(crate) bytes: u64,
+    /// What was left out, and may be needed.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Source {
@@ -55,33 +67,39 @@ impl Source {
     }
 
     /// Packs the folder.
-    pub(crate) fn pack(&self) -> Result<Archive, Failure> {
-        let mut builder = tar::Builder::new(Vec::new());
-        builder.follow_symlinks(false);
-        let (mut files, mut bytes) = (0, 0);
-        let walk = ignore::WalkBuilder::new(&self.folder)
-            .hidden(false)
-            .require_git(false)
-            .filter_entry(|entry| entry.file_name() != ".git")
-            .sort_by_file_path(Path::cmp)
-            .build();
-        for entry in walk {
-            let entry = entry.context(format_args!("cannot read `{}`", self.folder.display()))?;
-            let relative = entry.path().strip_prefix(&self.folder).unwrap_or(entry.path());
-            if relative.as_os_str().is_empty() {
-                continue;
-            }
-            let what = format!("cannot pack `{}`", entry.path().display());
-            let metadata = entry.path().symlink_metadata().context(&what)?;
-            if metadata.is_file() {
-                files += 1;
-                bytes += metadata.len();
-            } else if !metadata.is_dir() && !metadata.is_symlink() {
-                continue;
-            }
-            builder.append_path_with_name(entry.path(), relative).context(&what)?;
+    pub(crate) fn pack(&self, include: &[String]) -> Result<Archive, Failure> {
+        let include = Include::parse(include).map_err(|cause| {
+            Failure::usage(format!("`--include`: {cause}"))
+                .hint("give patterns as in `.gitignore`, as in `--include models/model.pkl`")
+        })?;
+        let listing = list_source(&self.folder, &include, Ignoring::AllRules).map_err(|cause| {
+            Failure::new(cause.to_string()).hint("or name it in `.gitignore`, so that it is left out")
+        })?;
+        if let Some(Warning::Matchless(pattern)) =
+            listing.warnings.iter().find(|warning| matches!(warning, Warning::Matchless(_)))
+        {
+            return Err(Failure::usage(format!("`--include {pattern}` matches no file")).hint(format!(
+                "patterns are relative to the project, which is `{}`",
+                self.folder.display()
+            )));
         }
-        Ok(Archive { tar: builder.into_inner().context("cannot pack the project")?, files, bytes })
+        // Small ones stay in memory; a model of gigabytes need not fit there.
+        let mut tar = tar::Builder::new(SpooledTempFile::new(ARCHIVE_IN_MEMORY_BYTES_MAX));
+        tar.follow_symlinks(false);
+        let (mut files, mut bytes) = (0, 0);
+        for item in &listing.items {
+            let path = self.folder.join(&item.path);
+            let what = format!("cannot pack `{}`", path.display());
+            if matches!(item.kind, Kind::File { .. }) {
+                files += 1;
+                bytes += path.symlink_metadata().context(&what)?.len();
+            }
+            tar.append_path_with_name(&path, &item.path).context(&what)?;
+        }
+        let mut tar = tar.into_inner().context("cannot pack the project")?;
+        tar.rewind().context("cannot pack the project")?;
+        let warnings = listing.warnings.iter().map(Warning::to_string).collect();
+        Ok(Archive { tar, files, bytes, warnings })
     }
 }
 
@@ -101,32 +119,54 @@ fn absolute_file(path: &Path) -> Result<PathBuf, Failure> {
 mod tests {
     use super::*;
 
-    fn names(archive: &Archive) -> Vec<String> {
-        let mut reader = tar::Archive::new(&archive.tar[..]);
+    fn names(archive: Archive) -> Vec<String> {
+        let mut reader = tar::Archive::new(archive.tar);
         reader.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect()
     }
 
-    #[test]
-    fn ignored_files_and_git_are_left_out_and_hidden_ones_kept() {
+    /// A folder with these files, and the source of `a.py` in it.
+    fn source(files: &[&str]) -> (tempfile::TempDir, Source) {
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [
-            (".gitignore", "*.pkl\n"),
-            ("a.py", "x"),
-            ("m.pkl", "x"),
-            (".git/HEAD", "x"),
-            ("sub/.git/HEAD", "x"),
-            (".env", "x"),
-        ] {
+        for name in files {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            std::fs::write(path, "*.pkl\n").unwrap();
         }
         let target = Target { file: dir.path().join("a.py"), function: "f".into() };
         let source = Source::find(&target, None).unwrap();
         assert_eq!(source.file, "a.py");
-        let archive = source.pack().unwrap();
-        assert_eq!(names(&archive), [".env", ".gitignore", "a.py", "sub"]);
-        assert_eq!(archive.files, 3);
+        (dir, source)
+    }
+
+    #[test]
+    fn ignored_files_and_git_are_left_out_and_hidden_ones_kept() {
+        let (_dir, source) =
+            source(&[".gitignore", "a.py", "m.pkl", ".git/HEAD", "sub/.git/HEAD", ".env", ".ignore"]);
+        let archive = source.pack(&[]).unwrap();
+        assert_eq!(archive.files, 4);
+        assert_eq!(names(archive), [".env", ".gitignore", ".ignore", "a.py", "sub"]);
+        assert_eq!(names(source.pack(&["m.pkl".to_owned()]).unwrap())[4], "m.pkl");
+    }
+
+    #[test]
+    fn a_large_ignored_file_is_named_and_a_pattern_without_a_file_refused() {
+        let (dir, source) = source(&[".gitignore", "a.py"]);
+        std::fs::File::create(dir.path().join("m.pkl")).unwrap().set_len(60_000_000).unwrap();
+        let warnings = source.pack(&[]).unwrap().warnings;
+        assert!(warnings[0].contains("--include 'm.pkl'"), "{warnings:?}");
+        for pattern in ["n.pkl", "!m.pkl"] {
+            let failure = source.pack(&[pattern.to_owned()]).map(|a| a.files).unwrap_err();
+            assert_eq!(failure.code, crate::failure::ExitCode::Usage);
+            assert!(failure.to_string().contains("hint:"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_a_source_is_not_to_hold_is_refused_before_anything_is_sent() {
+        let (dir, source) = source(&["a.py"]);
+        nix::unistd::mkfifo(&dir.path().join("p"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let failure = source.pack(&[]).map(|a| a.files).unwrap_err().to_string();
+        assert!(failure.contains("\"p\" is not a file") && failure.contains("hint:"), "{failure}");
     }
 
     #[test]

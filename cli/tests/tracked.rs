@@ -139,7 +139,8 @@ fn what_is_tracked_while_the_control_api_is_gone_is_read_when_it_is_back_also_fr
     let data = folder.path().join("data");
     let control = Running::start(role("control", &data));
     let gateway = Running::start(role("gateway", &data));
-    let file = folder.path().join("model.py");
+    let file = folder.path().join("project/model.py");
+    fs::create_dir(file.parent().unwrap()).unwrap();
     fs::write(&file, MODEL).unwrap();
     let on_control = |args: &[&str]| {
         let output = millgate()

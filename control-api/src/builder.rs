@@ -9,6 +9,7 @@ mod channel;
 pub(crate) mod dependencies;
 mod digest;
 mod environment;
+pub(crate) mod include;
 pub(crate) mod log;
 pub(crate) mod manifest;
 mod packages;

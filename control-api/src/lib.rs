@@ -57,6 +57,10 @@ mod template;
 mod testing;
 
 pub use backup::{BackedUp, back_up, restore};
+pub use builder::{
+    include::{Include, IncludeError},
+    snapshot::{Ignoring, Item, Kind, Listing, SnapshotError, Warning, list as list_source},
+};
 pub use call_events::{CallEvents, CallEventsError};
 pub use config::{BuildNetwork, ControlConfig, HostPort, TokenReader};
 pub use control::{AtShutdown, ControlApi, RunError};

@@ -233,10 +233,14 @@ pub(crate) struct Build {
     pub(crate) runtime_addon_identifiers: String,
     pub(crate) model_root_dir: String,
     pub(crate) build_script_path: String,
+    /// JSON list of patterns: what belongs to it though it is ignored.
+    pub(crate) include: String,
     /// JSON, or ''.
     pub(crate) example_request: String,
     /// JSON, or ''.
     pub(crate) example_response: String,
+    /// JSON list.
+    pub(crate) warnings: String,
     pub(crate) status: BuildStatus,
     pub(crate) reason: String,
     pub(crate) source_hash: String,

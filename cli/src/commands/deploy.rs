@@ -27,7 +27,10 @@ pub(crate) fn deploy(global: &Global, args: &Deploy) -> Result<(), Failure> {
     let runtime = args.python.as_deref().map(|asked| runtimes::find(&client, asked)).transpose()?;
     let mut steps = Steps::new();
 
-    let archive = source.pack()?;
+    let archive = source.pack(&args.include)?;
+    for warning in &archive.warnings {
+        steps.line("warning", warning);
+    }
     let project = ensure_project(&client, &source.project_name())?;
     let files = if archive.files == 1 { "file" } else { "files" };
     let summary = format!("{} {files}, {}", archive.files, terminal::bytes(archive.bytes));
@@ -49,7 +52,10 @@ pub(crate) fn deploy(global: &Global, args: &Deploy) -> Result<(), Failure> {
     follow_build(&client, &build_path, &mut steps)?;
     let deployment = follow_deployment(&client, &build_path, &mut steps)?;
     if global.json {
-        println!("{}", json!({"model": found.model, "build": build, "deployment": deployment}));
+        println!(
+            "{}",
+            json!({"model": found.model, "build": build, "deployment": deployment, "warnings": archive.warnings})
+        );
         return Ok(());
     }
     println!(
@@ -98,6 +104,7 @@ fn build_request(args: &Deploy, source: &Source, example: Option<&Value>) -> Val
         "file_path": source.file,
         "function_name": args.target.function,
         "kernel": "Python 3",
+        "include": args.include,
         "auto_deploy_model": true,
         "auto_deployment_config": {
             "cpu": args.cpu,

@@ -2,6 +2,7 @@
 //! lies. Refuses links that leave the tree, things that are not files, and programs that would run as somebody else.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
@@ -9,12 +10,18 @@ use std::{
 
 use ignore::WalkBuilder;
 
+use super::include::Include;
+
+/// An ignored file that is larger is named.
+const LEFT_OUT_BYTES_MAX: u64 = 50_000_000;
+/// Files that are named so.
+const WARNINGS_MAX: usize = 20;
 /// Setuid and setgid of a program.
-const RUNS_AS_ANOTHER: u32 = 0o6000;
+pub(crate) const RUNS_AS_ANOTHER: u32 = 0o6000;
 
 /// Why a project's files cannot be a source.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SnapshotError {
+pub enum SnapshotError {
     /// A file could not be read or written.
     #[error("cannot copy {path:?}: {source}")]
     Io {
@@ -47,55 +54,139 @@ pub(crate) enum SnapshotError {
 
 /// One thing of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Item {
+pub struct Item {
     /// Relative to the project.
-    pub(crate) path: String,
-    pub(crate) kind: Kind,
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// What it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A folder; its mode is no part of a source.
     Folder,
-    File { is_program: bool },
+    /// A file.
+    File {
+        /// It may be executed.
+        is_program: bool,
+    },
+    /// A symbolic link, and what it names.
     Link(String),
 }
 
-/// Everything in `from` that belongs to a source, in the order of paths; nothing where there is no folder.
-pub(crate) fn items(from: &Path) -> Result<Vec<Item>, SnapshotError> {
+/// What is in a folder for a source.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// All that belongs to it, in the order of paths.
+    pub items: Vec<Item>,
+    /// What whoever sees to it should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that may not be as it is wished.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A large file that is ignored: many projects ignore their model, and their function opens it.
+    #[error(
+        "`{path}` ({} MB) is left out, because git ignores it; `millgate deploy --include '{path}'`, or `include` of the \
+         build, brings it", bytes / 1_000_000
+    )]
+    LeftOut {
+        /// Which.
+        path: String,
+        /// How large.
+        bytes: u64,
+    },
+    /// More of them.
+    #[error("{0} more files of over {mb} MB are left out, because git ignores them", mb = LEFT_OUT_BYTES_MAX / 1_000_000)]
+    MoreLeftOut(usize),
+    /// A pattern without a file.
+    #[error("`--include '{0}'`, or `include` of the build, matches no file")]
+    Matchless(String),
+}
+
+/// Which rules of git's count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ignoring {
+    /// `.gitignore` in the folder and below, which are part of the source.
+    OwnRules,
+    /// Those of the folder's repository and of its user as well: it is where somebody works.
+    AllRules,
+}
+
+/// Lists what of `from` belongs to a source; nothing where there is no folder.
+pub fn list(from: &Path, include: &Include, ignoring: Ignoring) -> Result<Listing, SnapshotError> {
+    let mut listing = Listing { items: Vec::new(), warnings: Vec::new() };
     if !from.is_dir() {
-        return Ok(Vec::new());
+        return Ok(listing);
     }
+    let mut paths = walk(from, Some(ignoring))?;
+    let ignored: Vec<PathBuf> = walk(from, None)?.difference(&paths).cloned().collect();
+    let mut matches = vec![false; include.len()];
+    if !include.is_empty() {
+        for path in paths.iter().chain(&ignored) {
+            let is_folder = fs::symlink_metadata(from.join(path)).is_ok_and(|at| at.is_dir());
+            include.matching(path, is_folder).for_each(|at| matches[at] |= !is_folder);
+        }
+    }
+    let mut left_out = Vec::new();
+    for path in ignored {
+        let metadata = fs::symlink_metadata(from.join(&path));
+        let metadata = metadata.map_err(|source| SnapshotError::Io { path: path.clone(), source })?;
+        if include.matching(&path, metadata.is_dir()).next().is_some() {
+            // The folders that it is in may be ignored themselves.
+            let within = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+            paths.extend(within.map(Path::to_owned));
+        } else if metadata.is_file() && metadata.len() > LEFT_OUT_BYTES_MAX {
+            left_out.push(Warning::LeftOut { path: path.display().to_string(), bytes: metadata.len() });
+        }
+    }
+    let more = left_out.len().saturating_sub(WARNINGS_MAX);
+    left_out.truncate(WARNINGS_MAX);
+    listing.warnings = left_out;
+    listing.warnings.extend((more > 0).then_some(Warning::MoreLeftOut(more)));
+    let matchless = (0..include.len()).filter(|at| !matches[*at]);
+    listing.warnings.extend(matchless.map(|at| Warning::Matchless(include.text(at).to_owned())));
+    listing.items = paths.iter().map(|path| item(from, path)).collect::<Result<_, _>>()?;
+    Ok(listing)
+}
+
+/// Paths below a folder, relative to it, without `.git`; without rules, all of them.
+fn walk(from: &Path, rules: Option<Ignoring>) -> Result<BTreeSet<PathBuf>, SnapshotError> {
+    let has_all = rules == Some(Ignoring::AllRules);
     let walk = WalkBuilder::new(from)
         .standard_filters(false)
-        .git_ignore(true)
+        .git_ignore(rules.is_some())
+        .git_global(has_all)
+        .git_exclude(has_all)
+        .parents(has_all)
         .require_git(false)
         .follow_links(false)
         .filter_entry(|entry| entry.file_name() != ".git")
         .build();
-    let mut paths = Vec::new();
+    let mut paths = BTreeSet::new();
     for entry in walk {
         let entry = entry?;
         if entry.depth() > 0 {
-            paths.push(entry.into_path());
+            paths.insert(entry.path().strip_prefix(from).expect("found below it").to_owned());
         }
     }
-    paths.sort();
-    paths.iter().map(|path| item(from, path)).collect()
+    Ok(paths)
 }
 
-fn item(from: &Path, path: &Path) -> Result<Item, SnapshotError> {
-    let relative = path.strip_prefix(from).expect("found below it");
+fn item(from: &Path, relative: &Path) -> Result<Item, SnapshotError> {
+    let path = from.join(relative);
     let text = |path: &Path| {
         path.to_str().map(str::to_owned).ok_or_else(|| SnapshotError::Name(relative.to_owned()))
     };
     let io_error = |source| SnapshotError::Io { path: relative.to_owned(), source };
-    let metadata = fs::symlink_metadata(path).map_err(io_error)?;
+    let metadata = fs::symlink_metadata(&path).map_err(io_error)?;
     let kind = if metadata.is_dir() {
         // The bits mean another thing on a folder, and its mode is no part of a source.
         Kind::Folder
     } else if metadata.is_symlink() {
-        let target = fs::read_link(path).map_err(io_error)?;
+        let target = fs::read_link(&path).map_err(io_error)?;
         if leaves(relative, &target) {
             return Err(SnapshotError::Leaves { path: relative.to_owned(), target });
         }
@@ -145,6 +236,22 @@ mod tests {
         dir
     }
 
+    fn items(from: &Path) -> Result<Vec<Item>, SnapshotError> {
+        list(from, &Include::default(), Ignoring::OwnRules).map(|listing| listing.items)
+    }
+
+    fn including(from: &Path, patterns: &[&str]) -> (Vec<String>, Vec<String>) {
+        let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let listing = list(from, &Include::parse(&patterns).unwrap(), Ignoring::OwnRules).unwrap();
+        let warnings = listing.warnings.iter().map(Warning::to_string).collect();
+        (listing.items.into_iter().map(|item| item.path).collect(), warnings)
+    }
+
+    /// A file of this size that takes no room.
+    fn large(path: &Path, bytes: u64) {
+        fs::File::create(path).unwrap().set_len(bytes).unwrap();
+    }
+
     fn names(from: &Path) -> Vec<String> {
         items(from).unwrap().into_iter().map(|item| item.path).collect()
     }
@@ -161,6 +268,60 @@ mod tests {
             ("sub/b.py", "6"),
         ]);
         assert_eq!(names(from.path()), [".env", ".gitignore", "keep.csv", "sub", "sub/b.py"]);
+    }
+
+    #[test]
+    fn a_large_ignored_file_is_named_and_one_that_is_included_is_there() {
+        let from = project(&[(".gitignore", "/m.pkl\ndata/\n"), ("data/deep/x.bin", ""), ("data/y.bin", "")]);
+        large(&from.path().join("m.pkl"), LEFT_OUT_BYTES_MAX + 1);
+        large(&from.path().join("data/small"), LEFT_OUT_BYTES_MAX);
+        large(&from.path().join("plain"), LEFT_OUT_BYTES_MAX + 1);
+        let (names, warnings) = including(from.path(), &[]);
+        assert_eq!(names, [".gitignore", "plain"]);
+        assert_eq!(
+            warnings,
+            [
+                "`m.pkl` (50 MB) is left out, because git ignores it; `millgate deploy --include 'm.pkl'`, or `include` of \
+              the build, brings it"
+            ]
+        );
+        let (names, warnings) = including(from.path(), &["m.pkl", "data/deep/", "plain", "data/none"]);
+        assert_eq!(names, [".gitignore", "data", "data/deep", "data/deep/x.bin", "m.pkl", "plain"]);
+        assert_eq!(warnings, ["`--include 'data/none'`, or `include` of the build, matches no file"]);
+    }
+
+    #[test]
+    fn many_large_ignored_files_are_counted() {
+        let from = project(&[(".gitignore", "*.bin")]);
+        for n in 0..WARNINGS_MAX + 3 {
+            large(&from.path().join(format!("{n}.bin")), LEFT_OUT_BYTES_MAX + 1);
+        }
+        let warnings = including(from.path(), &[]).1;
+        assert_eq!(warnings.len(), WARNINGS_MAX + 1);
+        assert!(warnings.last().unwrap().starts_with("3 more files of over 50 MB"), "{warnings:?}");
+    }
+
+    #[test]
+    fn what_is_included_is_held_to_the_same_rules() {
+        let from = project(&[(".gitignore", "l\n.git\n"), (".git/config", "")]);
+        std::os::unix::fs::symlink("/etc/passwd", from.path().join("l")).unwrap();
+        let include = Include::parse(&["l".to_owned(), ".git".to_owned()]).unwrap();
+        let refused = list(from.path(), &include, Ignoring::OwnRules);
+        assert!(matches!(refused, Err(SnapshotError::Leaves { .. })), "{refused:?}");
+        fs::remove_file(from.path().join("l")).unwrap();
+        let listing = list(from.path(), &include, Ignoring::OwnRules).unwrap();
+        assert_eq!(listing.items.len(), 1, "{listing:?}");
+    }
+
+    #[test]
+    fn rules_of_the_repository_around_count_where_somebody_works() {
+        let around = project(&[(".gitignore", "*.csv"), (".git/HEAD", ""), ("p/a.csv", ""), ("p/a.py", "")]);
+        let names = |ignoring| -> Vec<String> {
+            let listing = list(&around.path().join("p"), &Include::default(), ignoring).unwrap();
+            listing.items.into_iter().map(|item| item.path).collect()
+        };
+        assert_eq!(names(Ignoring::AllRules), ["a.py"]);
+        assert_eq!(names(Ignoring::OwnRules), ["a.csv", "a.py"]);
     }
 
     #[test]

@@ -4,15 +4,20 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use serde_json::json;
+
 use super::{
     BuildFailure, Job, blocking, failed,
+    include::{Include, IncludeError},
     log::Step,
     missing_file, script,
-    sources::{Hold, Kept, RestoreError, Sources},
+    snapshot::Warning,
+    sources::{Hold, RestoreError, Restored, Sources},
 };
 use crate::{
     app::App,
     fault::{Fault, Outcome},
+    rows::Build,
 };
 
 /// The longest that sources of builds that are gone are left where the wake was lost.
@@ -21,46 +26,63 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(3_600);
 /// Fills the build's root, and records the source's hash in its row.
 pub(super) async fn bring(job: &mut Job) -> Result<(), BuildFailure> {
     let hold = job.app.sources.hold().await;
-    let kept = if job.app.sources.has(&job.build.source_hash) {
-        job.log.line(Step::Snapshot, "copying the source that is kept of this build");
-        restore(job, job.build.source_hash.clone()).await?
-    } else {
+    // One made again is of the source it names or not made: the project's files may be others by now.
+    let is_new = job.build.rebuilt_from.is_empty() && !job.app.sources.has(&job.build.source_hash);
+    if is_new {
         job.log.line(Step::Snapshot, "copying the project's files");
-        let source_hash = keep(job, &hold).await?;
-        match restore(job, source_hash).await? {
-            // A power cut had spoilt what an earlier build kept of these files: it is gone now.
-            Err(RestoreError::Damaged(_)) => {
-                let source_hash = keep(job, &hold).await?;
-                restore(job, source_hash).await?
-            }
-            restored => restored,
-        }
-    };
-    let kept = kept.map_err(|e| failed(Step::Snapshot, e.to_string()))?;
-    job.app.store.seal_build(&job.build.id, &kept.source_hash, "").await?;
+        keep(job, &hold).await?;
+    } else {
+        job.log.line(Step::Snapshot, "copying the source that is kept of this build");
+    }
+    let mut restored = restore(job).await?;
+    if is_new && matches!(restored, Err(RestoreError::Damaged(_))) {
+        // A power cut had spoilt what an earlier build kept of these files: it is gone now.
+        keep(job, &hold).await?;
+        restored = restore(job).await?;
+    }
+    let restored = restored.map_err(|e| failed(Step::Snapshot, e.to_string()))?;
+    job.app.store.seal_build(&job.build.id, &job.build.source_hash, "").await?;
     drop(hold);
+    let hash = &job.build.source_hash[..10];
     job.log.line(
         Step::Snapshot,
-        &format!("{} files, {} bytes, source hash {}", kept.files, kept.bytes, &kept.source_hash[..10]),
+        &format!("{} files, {} bytes, source hash {hash}", restored.files, restored.bytes),
     );
-    job.build.source_hash = kept.source_hash;
     check(job)
 }
 
-async fn keep(job: &Job, hold: &Hold) -> Result<String, BuildFailure> {
+/// Keeps the project's files as they are now, and says what they leave out.
+async fn keep(job: &mut Job, hold: &Hold) -> Result<(), BuildFailure> {
+    let include = include(&job.build).map_err(|e| failed(Step::Snapshot, e.to_string()))?;
     let lock = job.app.project_lock(&job.project.id);
-    let _guard = lock.read().await;
+    let guard = lock.read().await;
     let (app, hold, from) = (job.app.clone(), hold.clone(), job.app.dir.project(job.project.id.as_str()));
-    let kept = blocking(move || app.sources.keep(&hold, &from)).await?;
-    Ok(kept.map_err(|e| failed(Step::Snapshot, e.to_string()))?.source_hash)
+    let kept = blocking(move || app.sources.keep(&hold, &from, &include)).await?;
+    drop(guard);
+    let kept = kept.map_err(|e| failed(Step::Snapshot, e.to_string()))?;
+    let warnings: Vec<String> = kept.warnings.iter().map(Warning::to_string).collect();
+    for warning in &warnings {
+        job.log.line(Step::Snapshot, &format!("warning: {warning}"));
+    }
+    if !warnings.is_empty() {
+        job.app.store.note_build_warnings(&job.build.id, &json!(warnings).to_string()).await?;
+    }
+    job.build.source_hash = kept.source_hash;
+    Ok(())
 }
 
-async fn restore(job: &Job, source_hash: String) -> Outcome<Result<Kept, RestoreError>> {
-    let (app, to) = (job.app.clone(), job.dir.join("root"));
+/// The build's patterns, which were read when it was asked for.
+fn include(build: &Build) -> Result<Include, IncludeError> {
+    let patterns: Vec<String> = serde_json::from_str(&build.include).unwrap_or_default();
+    Include::parse(&patterns)
+}
+
+async fn restore(job: &Job) -> Outcome<Result<Restored, RestoreError>> {
+    let (app, source_hash, to) = (job.app.clone(), job.build.source_hash.clone(), job.dir.join("root"));
     blocking(move || restore_anew(&app.sources, &source_hash, &to)).await
 }
 
-fn restore_anew(sources: &Sources, source_hash: &str, to: &Path) -> Result<Kept, RestoreError> {
+fn restore_anew(sources: &Sources, source_hash: &str, to: &Path) -> Result<Restored, RestoreError> {
     match fs::remove_dir_all(to) {
         Err(source) if to.exists() => Err(RestoreError::Io { path: String::new(), source }),
         _ => sources.restore(source_hash, to),

@@ -23,7 +23,8 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::{
     digest::Digests,
-    snapshot::{self, Item, Kind, SnapshotError},
+    include::Include,
+    snapshot::{self, Ignoring, Item, Kind, SnapshotError, Warning},
 };
 use crate::names::{self, hex};
 
@@ -51,6 +52,12 @@ pub(crate) enum RestoreError {
 pub(crate) struct Kept {
     /// SHA-256 over path, kind and content of everything, in the order of paths.
     pub(crate) source_hash: String,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// A source that was copied.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Restored {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
 }
@@ -149,10 +156,10 @@ impl Sources {
     }
 
     /// Keeps what belongs to a source in `from`. Callers see to it that nothing changes there meanwhile.
-    pub(crate) fn keep(&self, _: &Hold, from: &Path) -> Result<Kept, SnapshotError> {
+    pub(crate) fn keep(&self, _: &Hold, from: &Path, include: &Include) -> Result<Kept, SnapshotError> {
         let mut tree = Tree { format: 1, entries: Vec::new() };
-        let mut kept = Kept { source_hash: String::new(), files: 0, bytes: 0 };
-        for Item { path, kind } in snapshot::items(from)? {
+        let listing = snapshot::list(from, include, Ignoring::OwnRules)?;
+        for Item { path, kind } in listing.items {
             let (kind, content, bytes) = match kind {
                 Kind::Folder => ("d", String::new(), 0),
                 Kind::Link(target) => ("l", target, 0),
@@ -160,17 +167,15 @@ impl Sources {
                     let (sha256, bytes) = self
                         .keep_file(&from.join(&path))
                         .map_err(|source| SnapshotError::Io { path: path.clone().into(), source })?;
-                    kept.files += 1;
-                    kept.bytes += bytes;
                     (if is_program { "x" } else { "f" }, sha256, bytes)
                 }
             };
             tree.entries.push(Entry { path, kind: kind.to_owned(), content, bytes });
         }
-        kept.source_hash = tree.hash();
-        self.keep_tree(&kept.source_hash, &tree)
+        let source_hash = tree.hash();
+        self.keep_tree(&source_hash, &tree)
             .map_err(|source| SnapshotError::Io { path: PathBuf::new(), source })?;
-        Ok(kept)
+        Ok(Kept { source_hash, warnings: listing.warnings })
     }
 
     fn keep_file(&self, path: &Path) -> io::Result<(String, u64)> {
@@ -196,14 +201,14 @@ impl Sources {
     }
 
     /// Makes `to` of a kept source.
-    pub(crate) fn restore(&self, source_hash: &str, to: &Path) -> Result<Kept, RestoreError> {
+    pub(crate) fn restore(&self, source_hash: &str, to: &Path) -> Result<Restored, RestoreError> {
         let tree = self.read(source_hash)?;
         let io_error = |path: &str| {
             let path = path.to_owned();
             move |source| RestoreError::Io { path, source }
         };
         make_folder(to).map_err(io_error(""))?;
-        let mut kept = Kept { source_hash: source_hash.to_owned(), files: 0, bytes: 0 };
+        let mut restored = Restored { files: 0, bytes: 0 };
         for entry in &tree.entries {
             let target = to.join(&entry.path);
             match entry.kind.as_str() {
@@ -211,12 +216,12 @@ impl Sources {
                 "l" => symlink(&entry.content, &target).map_err(io_error(&entry.path))?,
                 _ => {
                     self.restore_file(entry, &target)?;
-                    kept.files += 1;
-                    kept.bytes += entry.bytes;
+                    restored.files += 1;
+                    restored.bytes += entry.bytes;
                 }
             }
         }
-        Ok(kept)
+        Ok(restored)
     }
 
     fn read(&self, source_hash: &str) -> Result<Tree, RestoreError> {
@@ -310,7 +315,8 @@ mod tests {
 
         async fn keep(&self) -> String {
             let hold = self.sources.hold().await;
-            self.sources.keep(&hold, &self.dir.path().join("project")).unwrap().source_hash
+            let from = self.dir.path().join("project");
+            self.sources.keep(&hold, &from, &Include::default()).unwrap().source_hash
         }
 
         fn restore(&self, hash: &str) -> Result<tempfile::TempDir, RestoreError> {

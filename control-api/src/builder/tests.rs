@@ -66,6 +66,31 @@ async fn a_build_without_a_script_is_sealed_with_what_its_trial_answered() {
 }
 
 #[tokio::test]
+async fn a_large_ignored_file_is_warned_of_and_comes_with_a_build_that_includes_it() {
+    let rig = Rig::new().await;
+    let files = [("add.py", ""), (".gitignore", "*.pkl")];
+    let build = ask(&rig, &files, json!({})).await;
+    let project = rig.app.dir.project(build.split('/').nth(4).unwrap());
+    std::fs::File::create(project.join("m.pkl")).unwrap().set_len(60_000_000).unwrap();
+    let shown = made(&rig, &build).await;
+    let warning = shown["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.starts_with("`m.pkl` (60 MB) is left out") && warning.contains("--include 'm.pkl'"),
+        "{warning}"
+    );
+    assert!(log(&rig, &build).await.contains("warning: `m.pkl`"));
+    let model = build.split("/builds/").next().unwrap();
+    let body = json!({"file_path": "add.py", "function_name": "add", "include": ["*.pkl"]});
+    let again = rig.call("POST", &format!("{model}/builds"), body).await.ok();
+    let again = made(&rig, &format!("{model}/builds/{}", again["id"].as_str().unwrap())).await;
+    assert_eq!((&again["include"], &again["warnings"]), (&json!(["*.pkl"]), &json!([])), "{again}");
+    assert!(rig.app.dir.build(again["id"].as_str().unwrap()).join("root/m.pkl").is_file());
+    let body = json!({"file_path": "add.py", "function_name": "add", "include": ["!x"]});
+    let (status, message) = rig.call("POST", &format!("{model}/builds"), body).await.error();
+    assert!(status == 400 && message.starts_with("field `include`: pattern \"!x\" begins with"), "{message}");
+}
+
+#[tokio::test]
 async fn a_script_runs_in_the_builds_environment_and_its_files_belong_to_the_build() {
     let rig = Rig::new().await;
     let script = "set -e\npip --version | grep -q \"$VIRTUAL_ENV\"\necho \"for $CDSW_PROJECT\" > made.txt\n\

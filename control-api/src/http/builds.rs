@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     app::App,
-    builder::{LOG_FILE, blocking, dependencies::Dependencies},
+    builder::{LOG_FILE, blocking, dependencies::Dependencies, include::Include},
     fault::{Fault, Outcome},
     rows::{Build, BuildStatus, Defaults, Level},
     store::{NewBuild, NewDeployment},
@@ -74,6 +74,7 @@ pub(crate) fn read_build(
         runtime_addon_identifiers: json!(body.texts("runtime_addon_identifiers")?).to_string(),
         model_root_dir: body.path("model_root_dir")?,
         build_script_path: body.path("build_script_path")?,
+        include: read_include(body)?,
         example_request: body.json("example_request"),
         example_response: body.json("example_response"),
     };
@@ -94,6 +95,13 @@ pub(crate) fn read_build(
     };
     body.ignore(&["project_id", "model_id"]);
     Ok((new, deployment))
+}
+
+/// Answers the JSON list that is kept.
+fn read_include(body: &mut Fields) -> Outcome<String> {
+    let patterns = body.texts("include")?;
+    Include::parse(&patterns).map_err(|e| Fault::Invalid(format!("field `include`: {e}")))?;
+    Ok(json!(patterns).to_string())
 }
 
 pub(crate) async fn show(State(app): State<App>, caller: Caller, Path(path): Path<BuildPath>) -> Answered {

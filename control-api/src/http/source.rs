@@ -1,5 +1,6 @@
 //! `PUT /api/v2/projects/{id}/source`: a tar archive that takes the place of all of a project's files at once.
-//! What would escape, links that leave, hard links, devices, and more than the bounds are refused; then nothing changes.
+//! What would escape, links that leave, hard links, devices, programs that run as somebody else, and more than the bounds
+//! are refused; then nothing changes.
 
 use std::{
     fs::{self, File},
@@ -22,7 +23,10 @@ use super::{
 };
 use crate::{
     app::App,
-    builder::{blocking, snapshot::leaves},
+    builder::{
+        blocking,
+        snapshot::{RUNS_AS_ANOTHER, SnapshotError, leaves},
+    },
     fault::{Fault, Outcome},
     names,
     rows::Level,
@@ -120,7 +124,11 @@ fn unpack(archive: &FilePath, to: &FilePath, bounds: Bounds) -> Outcome<(u64, u6
                 _ => {}
             },
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let is_program = entry.header().mode().unwrap_or(0o644) & 0o111 != 0;
+                let mode = entry.header().mode().unwrap_or(0o644);
+                if mode & RUNS_AS_ANOTHER != 0 {
+                    return Err(Fault::Invalid(SnapshotError::RunsAsAnother(path).to_string()));
+                }
+                let is_program = mode & 0o111 != 0;
                 bytes += write(&mut entry, &at, bounds.bytes_max - bytes)?;
                 let mode = if is_program { 0o755 } else { 0o644 };
                 fs::set_permissions(&at, fs::Permissions::from_mode(mode))?;
@@ -197,14 +205,15 @@ mod tests {
         kind: EntryType,
         link: &'a str,
         content: &'a [u8],
+        mode: u32,
     }
 
     fn file(path: &str) -> Item<'_> {
-        Item { path, kind: EntryType::Regular, link: "", content: b"x" }
+        Item { path, kind: EntryType::Regular, link: "", content: b"x", mode: 0o777 }
     }
 
     fn link<'a>(path: &'a str, link: &'a str, kind: EntryType) -> Item<'a> {
-        Item { path, kind, link, content: b"" }
+        Item { path, kind, link, content: b"", mode: 0o2777 }
     }
 
     /// Written by hand: the crate's own writer refuses what an attacker would write.
@@ -216,7 +225,7 @@ mod tests {
             header.as_old_mut().linkname[..item.link.len()].copy_from_slice(item.link.as_bytes());
             header.set_entry_type(item.kind);
             header.set_size(item.content.len() as u64);
-            header.set_mode(0o4777);
+            header.set_mode(item.mode);
             header.set_cksum();
             builder.append(&header, item.content).unwrap();
         }
@@ -231,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn files_folders_and_inner_links_are_taken_and_setuid_is_stripped() {
+    fn files_folders_and_inner_links_are_taken_with_plain_modes() {
         let (dir, result) = unpacked(&[
             link("./", "", EntryType::Directory),
             link("d/", "", EntryType::Directory),
@@ -247,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_would_escape_is_refused_and_nothing_lies_outside() {
-        let attacks: [&[Item<'_>]; 10] = [
+        let attacks: [&[Item<'_>]; 13] = [
             &[file("../x")],
             &[file("/tmp/x")],
             &[file("d/../../x")],
@@ -258,6 +267,9 @@ mod tests {
             &[link("h", "/etc/passwd", EntryType::Link)],
             &[link("dev", "", EntryType::Char)],
             &[link("pipe", "", EntryType::Fifo)],
+            &[link("disk", "", EntryType::Block)],
+            &[Item { mode: 0o4755, ..file("root.sh") }],
+            &[Item { mode: 0o2755, ..file("group.sh") }],
         ];
         for (n, attack) in attacks.iter().enumerate() {
             let (dir, result) = unpacked(attack);

@@ -136,7 +136,7 @@ pub(crate) fn model(app: &App, model: &Model, project: &Project, level: Level, p
 
 /// A build.
 pub(crate) fn build(app: &App, build: &Build, people: &People) -> Value {
-    let addons: Value = serde_json::from_str(&build.runtime_addon_identifiers).unwrap_or_else(|_| json!([]));
+    let list = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| json!([]));
     json!({
         "id": build.id,
         "model_id": build.model_id,
@@ -153,11 +153,13 @@ pub(crate) fn build(app: &App, build: &Build, people: &People) -> Value {
         "deletion_status": "",
         "crn": crn(&app.workspace, build.id.as_str()),
         "runtime_identifier": build.runtime_identifier,
-        "runtime_addon_identifiers": addons,
+        "runtime_addon_identifiers": list(&build.runtime_addon_identifiers),
         "registered_model_version_id": "",
         "model_root_dir": build.model_root_dir,
         "build_script_path": build.build_script_path,
+        "include": list(&build.include),
         "build_number": build.build_number,
+        "warnings": list(&build.warnings),
         "failure_reason": build.reason,
         "source_hash": build.source_hash,
         "build_hash": build.build_hash,

@@ -159,6 +159,7 @@ pub(super) async fn build_ended(tx: &mut Tx, id: &str, to: BuildStatus, reason: 
         "runtime_identifier": column("runtime_identifier"),
         "model_root_dir": column("model_root_dir"),
         "build_script_path": column("build_script_path"),
+        "include": column("include"),
         "source_hash": column("source_hash"),
         "build_hash": column("build_hash"),
     });

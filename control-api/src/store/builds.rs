@@ -41,6 +41,7 @@ pub(crate) struct NewBuild {
     pub(crate) runtime_addon_identifiers: String,
     pub(crate) model_root_dir: String,
     pub(crate) build_script_path: String,
+    pub(crate) include: String,
     pub(crate) example_request: String,
     pub(crate) example_response: String,
 }
@@ -125,6 +126,17 @@ impl Store {
             .bind(source_hash)
             .bind(build_hash)
             .bind(now_us())
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Records what whoever asked for a build should know of it: a JSON list.
+    pub(crate) async fn note_build_warnings(&self, id: &BuildId, warnings: &str) -> Outcome<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query("UPDATE builds SET warnings = $1 WHERE id = $2")
+            .bind(warnings)
             .bind(id.as_str())
             .execute(&mut *tx)
             .await?;
@@ -221,10 +233,10 @@ pub(super) async fn insert(
     let number = next(tx, "build").await?;
     sqlx::query(
         "INSERT INTO builds (id, number, build_number, model_id, creator, comment, file_path, function_name, kernel, \
-         runtime_identifier, runtime_addon_identifiers, model_root_dir, build_script_path, example_request, \
+         runtime_identifier, runtime_addon_identifiers, model_root_dir, build_script_path, include, example_request, \
          example_response, status, reason, source_hash, build_hash, is_deleting, created_us, updated_us, built_us) \
          VALUES ($1, $2, (SELECT COALESCE(MAX(build_number), 0) + 1 FROM builds WHERE model_id = $3), $3, $4, $5, $6, \
-         $7, $8, $9, $10, $11, $12, $13, $14, 'pending', '', '', '', 0, $15, $15, 0)",
+         $7, $8, $9, $10, $11, $12, $13, $14, $15, 'pending', '', '', '', 0, $16, $16, 0)",
     )
     .bind(id.as_str())
     .bind(number)
@@ -238,6 +250,7 @@ pub(super) async fn insert(
     .bind(&new.runtime_addon_identifiers)
     .bind(&new.model_root_dir)
     .bind(&new.build_script_path)
+    .bind(&new.include)
     .bind(&new.example_request)
     .bind(&new.example_response)
     .bind(now_us())
@@ -264,8 +277,10 @@ pub(super) fn read(row: &AnyRow) -> Build {
         runtime_addon_identifiers: text(row, "runtime_addon_identifiers"),
         model_root_dir: text(row, "model_root_dir"),
         build_script_path: text(row, "build_script_path"),
+        include: text(row, "include"),
         example_request: text(row, "example_request"),
         example_response: text(row, "example_response"),
+        warnings: text(row, "warnings"),
         status: BuildStatus::parse(&text(row, "status")).unwrap_or(BuildStatus::Failed),
         reason: text(row, "reason"),
         source_hash: text(row, "source_hash"),

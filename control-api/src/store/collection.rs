@@ -94,6 +94,7 @@ impl Store {
             runtime_addon_identifiers: from.runtime_addon_identifiers.clone(),
             model_root_dir: from.model_root_dir.clone(),
             build_script_path: from.build_script_path.clone(),
+            include: from.include.clone(),
             example_request: from.example_request.clone(),
             example_response: from.example_response.clone(),
         };

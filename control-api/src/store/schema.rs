@@ -8,7 +8,7 @@ use super::{backup, connections::Connections};
 use crate::{data_dir::OpenError, database::Database, moment::now_us};
 
 /// Statements are separated by a line that holds only `--`.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_policies.sql"),
     include_str!("../../migrations/0003_metrics.sql"),
@@ -16,6 +16,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/0005_audit.sql"),
     include_str!("../../migrations/0006_underway.sql"),
     include_str!("../../migrations/0007_collection.sql"),
+    include_str!("../../migrations/0008_include.sql"),
 ];
 
 /// Brings the schema to this program's. What a database held before is written into a file beside the data first.

@@ -32,6 +32,7 @@ pub(super) fn build_request(caller: &Caller, body: &mut Fields) -> Outcome<NewBu
         runtime_addon_identifiers: "[]".to_owned(),
         model_root_dir: String::new(),
         build_script_path: String::new(),
+        include: "[]".to_owned(),
         example_request,
         example_response,
     };
