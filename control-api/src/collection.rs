@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     app::App,
     builder::{LOG_FILE, blocking, dependencies, manifest},
-    fault::{Fault, Outcome},
+    fault::Outcome,
     milestone::{Milestone, reached},
     moment::now_us,
 };
@@ -49,9 +49,14 @@ pub(crate) async fn pass(app: &App) -> Outcome<()> {
     }
     for build in app.store.builds_to_free().await? {
         let folder = app.dir.build(build.as_str());
-        blocking(move || free(&folder)).await?.map_err(Fault::from)?;
-        reached(Milestone::FilesRemoved);
-        app.store.note_freed(&build).await?;
+        match blocking(move || free(&folder)).await? {
+            Ok(()) => {
+                reached(Milestone::FilesRemoved);
+                app.store.note_freed(&build).await?;
+            }
+            // The others are freed all the same; this one is tried again.
+            Err(error) => tracing::error!(%build, %error, "the files of a collected build cannot be removed"),
+        }
     }
     Ok(())
 }
