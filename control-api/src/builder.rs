@@ -131,13 +131,17 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
         app.store.move_build(&build.id, BuildStatus::Pending, BuildStatus::Queued, "").await?;
     }
     let Some(build) = line.into_iter().next() else { return Ok(false) };
+    let _mark = Underway::begin(app, &build.id);
+    // Deleted since the line was read, it may be freed already; not yet, and whoever frees it sees the mark.
+    if app.store.build(&build.id).await?.is_none() {
+        return Ok(true);
+    }
     if build.status != BuildStatus::Building
         && !app.store.move_build(&build.id, BuildStatus::Queued, BuildStatus::Building, "").await?
     {
         return Ok(true);
     }
     reached(Milestone::Building);
-    let _mark = Underway::begin(app, &build.id);
     let id = build.id.clone();
     match make(app, build).await {
         Ok(log) => {

@@ -3,6 +3,7 @@
 //! It may be killed between any two steps.
 
 pub(crate) mod decide;
+mod purge;
 mod room;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -219,23 +220,7 @@ impl Reconciler {
                 reached(Milestone::StopTold);
                 Ok(false)
             }
-            Step::Purge { model } => {
-                for number in store.deployment_numbers(model).await? {
-                    self.app.launcher.clear(&UnitName::deployment(number));
-                }
-                reached(Milestone::LogsRemoved);
-                for build in store.builds_to_purge(Some(model)).await? {
-                    if self.app.is_building(&build) {
-                        return Ok(false);
-                    }
-                    remove_tree(self.app.dir.build(build.as_str())).await?;
-                }
-                reached(Milestone::BuildsRemoved);
-                store.purge_model(model).await?;
-                self.app.wake_sources.notify_one();
-                reached(Milestone::Purged);
-                Ok(true)
-            }
+            Step::Purge { model } => self.purge_model(model).await,
         }
     }
 
@@ -297,31 +282,6 @@ impl Reconciler {
         };
         Ok(spec::deployment(&from, row))
     }
-
-    /// Frees what deleted builds and projects held.
-    /// Removes the run directories, and with them the logs, of deployments that ended before this time. One that begins
-    /// anew meanwhile is launched by this same task, and so after.
-    async fn sweep_logs(&self, before_us: i64) -> Outcome<()> {
-        for number in self.app.store.deployments_over_before(before_us).await? {
-            let (launcher, unit) = (self.app.launcher.clone(), UnitName::deployment(number));
-            blocking(move || launcher.clear(&unit)).await?;
-        }
-        Ok(())
-    }
-
-    async fn purge(&self) -> Outcome<()> {
-        for build in self.app.store.builds_to_purge(None).await? {
-            remove_tree(self.app.dir.build(build.as_str())).await?;
-            self.app.store.purge_build(&build).await?;
-            self.app.wake_sources.notify_one();
-        }
-        for project in self.app.store.projects_to_purge().await? {
-            remove_tree(self.app.dir.project(project.as_str())).await?;
-            remove_tree(self.app.dir.package_cache(project.as_str())).await?;
-            self.app.store.purge_project(&project).await?;
-        }
-        Ok(())
-    }
 }
 
 fn note_failure(attempts: &Mutex<Attempts>, id: &DeploymentId, reason: String) {
@@ -329,13 +289,4 @@ fn note_failure(attempts: &Mutex<Attempts>, id: &DeploymentId, reason: String) {
     let times = attempts.failed.get(id).map_or(0, |f| f.times) + 1;
     let pause = RETRY_PAUSE.saturating_mul(1 << (times - 1).min(8)).min(RETRY_PAUSE_MAX);
     attempts.failed.insert(id.clone(), FailedLaunch { reason, times, again_at: Instant::now() + pause });
-}
-
-/// Removes a folder that may not be there.
-async fn remove_tree(path: std::path::PathBuf) -> Outcome<()> {
-    blocking(move || match std::fs::remove_dir_all(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Fault::from(e)),
-        _ => Ok(()),
-    })
-    .await?
 }

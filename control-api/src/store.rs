@@ -29,7 +29,7 @@ use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 
 pub(crate) use audit::{Deed, Recorded, Underway};
 pub use backup::BackupError;
-pub(crate) use builds::NewBuild;
+pub(crate) use builds::{BuildToPurge, NewBuild};
 pub(crate) use deployments::NewDeployment;
 pub(crate) use list::{Filter, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, Page, Paging, decode_token, encode_token};
 pub(crate) use models::{ModelPatch, NewModel};

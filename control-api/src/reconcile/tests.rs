@@ -4,3 +4,4 @@
 pub(crate) mod driver;
 mod histories;
 mod room;
+mod space;

@@ -46,6 +46,13 @@ pub(crate) struct NewBuild {
     pub(crate) example_response: String,
 }
 
+/// A build on its way out.
+#[derive(Debug)]
+pub(crate) struct BuildToPurge {
+    pub(crate) id: BuildId,
+    pub(crate) number: i64,
+}
+
 impl Store {
     /// Makes a build and, with `deployment`, one that waits for it.
     pub(crate) async fn insert_build(
@@ -176,22 +183,17 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Ids of builds whose files are to be freed, with the model on its way out or alone.
-    pub(crate) async fn builds_to_purge(&self, model: Option<&ModelId>) -> Outcome<Vec<BuildId>> {
-        let rows = match model {
+    /// Builds whose files are to be freed, with the model on its way out or alone.
+    pub(crate) async fn builds_to_purge(&self, model: Option<&ModelId>) -> Outcome<Vec<BuildToPurge>> {
+        let query = match model {
             Some(model) => {
-                sqlx::query("SELECT id FROM builds WHERE model_id = $1")
-                    .bind(model.as_str())
-                    .fetch_all(&self.read)
-                    .await?
+                sqlx::query("SELECT id, number FROM builds WHERE model_id = $1").bind(model.as_str())
             }
-            None => {
-                sqlx::query("SELECT id FROM builds WHERE is_deleting = 1 AND status <> 'building'")
-                    .fetch_all(&self.read)
-                    .await?
-            }
+            None => sqlx::query("SELECT id, number FROM builds WHERE is_deleting = 1"),
         };
-        Ok(rows.iter().map(|row| BuildId::new(text(row, "id"))).collect())
+        let rows = query.fetch_all(&self.read).await?;
+        let build = |row| BuildToPurge { id: BuildId::new(text(row, "id")), number: number(row, "number") };
+        Ok(rows.iter().map(build).collect())
     }
 
     /// Hashes of the sources that builds are made from, collected and deleted ones included as long as they have a row.
