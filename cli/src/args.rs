@@ -76,6 +76,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Runtimes>,
     },
+    /// List the amounts that a deployment may ask for by name, add, edit or delete one
+    Profiles {
+        #[command(subcommand)]
+        command: Option<Profiles>,
+    },
+    /// Show the variables of all models, or of a project's, and change them for what is built or launched from then on
+    Environment(Environment),
     /// Manage API keys
     #[command(subcommand)]
     Key(Key),
@@ -226,12 +233,15 @@ pub(crate) struct Deploy {
     /// How many replicas
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=199))]
     pub(crate) replicas: u16,
-    /// Cores of each replica
-    #[arg(long, default_value_t = 1.0)]
-    pub(crate) cpu: f64,
-    /// Memory of each replica, in GB
-    #[arg(long, default_value_t = 2.0)]
-    pub(crate) memory: f64,
+    /// Cores of each replica; the profile's, or 1
+    #[arg(long)]
+    pub(crate) cpu: Option<f64>,
+    /// Memory of each replica, in GB; the profile's, or 2
+    #[arg(long)]
+    pub(crate) memory: Option<f64>,
+    /// Amounts by name, as `millgate profiles` shows them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// An environment variable of the deployment; repeat for more
     #[arg(long, value_name = "K=V", value_parser = parse_variable)]
     pub(crate) env: Vec<(String, String)>,
@@ -375,6 +385,63 @@ pub(crate) enum Runtimes {
         /// As in `3.12`
         version: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Profiles {
+    /// List profiles
+    List,
+    /// Add a profile
+    Add {
+        /// The name; no other profile has it
+        name: String,
+        #[command(flatten)]
+        amounts: ProfileAmounts,
+    },
+    /// Change a profile for deployments to come
+    Edit {
+        /// Which
+        name: String,
+        #[command(flatten)]
+        amounts: ProfileAmounts,
+    },
+    /// Delete a profile; deployments that were made with it stay as they are
+    Delete {
+        /// Which
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProfileAmounts {
+    /// Cores of each replica
+    #[arg(long)]
+    pub(crate) cpu: Option<f64>,
+    /// Memory of each replica, in GB
+    #[arg(long)]
+    pub(crate) memory: Option<f64>,
+    /// GPUs of each replica
+    #[arg(long)]
+    pub(crate) gpus: Option<u32>,
+    /// What it is for
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Environment {
+    /// Sets a variable; a name alone takes its value from this command's own environment
+    #[arg(value_name = "NAME[=VALUE]")]
+    pub(crate) set: Vec<String>,
+    /// Takes a variable away; repeat for more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) unset: Vec<String>,
+    /// A project's variables in place of the server's: its name, or the folder that is deployed
+    #[arg(long, value_name = "DIR|NAME")]
+    pub(crate) project: Option<PathBuf>,
+    /// Print the values, too: they may be secrets
+    #[arg(long)]
+    pub(crate) values: bool,
 }
 
 #[derive(Debug, Subcommand)]

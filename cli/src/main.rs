@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         Command::Stop(args) => commands::stop::stop(&global, &args.model),
         Command::Delete(args) => commands::delete::delete(&global, &args.model),
         Command::Runtimes { command } => commands::runtimes::runtimes(&global, command.as_ref()),
+        Command::Profiles { command } => commands::profiles::profiles(&global, command.as_ref()),
+        Command::Environment(args) => commands::environment::environment(&global, args),
         Command::Backup(args) => commands::backup::back_up(&global, args),
         Command::Restore(args) => commands::backup::restore(&global, args),
         Command::Key(args) => commands::key::key(&global, args),

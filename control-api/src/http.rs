@@ -25,6 +25,7 @@ mod models;
 mod old;
 pub(crate) mod operation;
 mod policies;
+mod profiles;
 mod projects;
 mod query;
 mod routes;

@@ -199,6 +199,18 @@ impl Default for Amounts {
     }
 }
 
+/// Amounts by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ResourceProfile {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) cpu_millicores: i64,
+    pub(crate) memory_mb: i64,
+    pub(crate) nvidia_gpus: i64,
+    pub(crate) created_us: i64,
+    pub(crate) updated_us: i64,
+}
+
 /// What a deployment gets where it says nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Defaults {
@@ -268,6 +280,8 @@ pub(crate) struct Deployment {
     pub(crate) model_id: ModelId,
     pub(crate) deployer: Username,
     pub(crate) amounts: Amounts,
+    /// The profile that its amounts are of, or ''.
+    pub(crate) resource_profile: String,
     pub(crate) policy: ServingPolicy,
     /// JSON object of its own variables.
     pub(crate) environment: String,

@@ -17,6 +17,7 @@ mod latest;
 mod list;
 pub(crate) mod metrics;
 mod models;
+mod profiles;
 mod projects;
 mod routes;
 mod schema;

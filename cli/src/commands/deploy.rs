@@ -100,6 +100,8 @@ fn create_model(client: &Client, project: &str, name: &str) -> Result<Found, Fai
 fn build_request(args: &Deploy, source: &Source, example: Option<&Value>) -> Value {
     let environment: serde_json::Map<String, Value> =
         args.env.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
+    // What is not said is the profile's.
+    let by_default = |amount: f64| args.profile.is_none().then_some(amount);
     let mut request = json!({
         "file_path": source.file,
         "function_name": args.target.function,
@@ -107,8 +109,9 @@ fn build_request(args: &Deploy, source: &Source, example: Option<&Value>) -> Val
         "include": args.include,
         "auto_deploy_model": true,
         "auto_deployment_config": {
-            "cpu": args.cpu,
-            "memory": args.memory,
+            "cpu": args.cpu.or(by_default(1.0)),
+            "memory": args.memory.or(by_default(2.0)),
+            "resource_profile": args.profile,
             "replicas": args.replicas,
             "environment": environment,
             "serving_policy": serving_policy(&args.policy),

@@ -40,7 +40,7 @@ pub(crate) async fn create(
     mut body: Fields,
 ) -> Answered {
     let (_, _, model) = caller.model(&app, &path, Level::Contributor).await?;
-    let (new, deployment) = read_build(&app, &caller, &mut body, &model.defaults())?;
+    let (new, deployment) = read_build(&app, &caller, &mut body, &model.defaults()).await?;
     let build =
         app.store.insert_build(&model.id, &new, deployment.as_ref(), app.config.builds_queued_max).await?;
     app.changed();
@@ -49,7 +49,7 @@ pub(crate) async fn create(
 }
 
 /// The fields of a build, and those of the deployment it asks for.
-pub(crate) fn read_build(
+pub(crate) async fn read_build(
     app: &App,
     caller: &Caller,
     body: &mut Fields,
@@ -81,13 +81,14 @@ pub(crate) fn read_build(
     let deploys = body.flag("auto_deploy_model")?.unwrap_or(false);
     let deployment = match body.object("auto_deployment_config")? {
         Some(mut fields) => {
-            let read = read_deployment(app, caller, &mut fields, defaults)?;
+            let read = read_deployment(app, caller, &mut fields, defaults).await?;
             body.note(fields.unknown());
             deploys.then_some(read)
         }
         None if deploys => Some(NewDeployment {
             deployer: caller.user.username.clone(),
             amounts: defaults.amounts,
+            resource_profile: String::new(),
             policy: defaults.policy.clone(),
             environment: "{}".to_owned(),
         }),

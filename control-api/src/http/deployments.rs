@@ -10,6 +10,7 @@ use super::{
     fields::Fields,
     follow,
     policies::{self, Reader},
+    profiles,
     query::Params,
     views::{self, People},
 };
@@ -21,11 +22,6 @@ use crate::{
     rows::{Amounts, Build, BuildStatus, Defaults, Deployment, DeploymentStatus, Level, Model},
     store::NewDeployment,
 };
-
-/// Cores of one replica; more than any host has.
-const CPU_MAX: f64 = 4_096.0;
-/// GB of one replica; more than any host has.
-const MEMORY_GB_MAX: f64 = 65_536.0;
 
 pub(crate) async fn list(
     State(app): State<App>,
@@ -49,7 +45,7 @@ pub(crate) async fn create(
 ) -> Answered {
     let (model, build) = caller.build(&app, &path, Level::Contributor).await?;
     refuse_failed(&build)?;
-    let new = read_deployment(&app, &caller, &mut body, &model.defaults())?;
+    let new = read_deployment(&app, &caller, &mut body, &model.defaults()).await?;
     let deployment = app.store.insert_deployment(&build, &new).await?;
     app.changed();
     Ok(Answer::of(shown(&app, &deployment, &model).await?).ignoring(body.unknown()))
@@ -67,33 +63,33 @@ pub(crate) fn refuse_failed(build: &Build) -> Outcome<()> {
 }
 
 /// The fields of a deployment.
-pub(crate) fn read_deployment(
+pub(crate) async fn read_deployment(
     app: &App,
     caller: &Caller,
     body: &mut Fields,
     defaults: &Defaults,
 ) -> Outcome<NewDeployment> {
     let policy = Reader { defaults: &defaults.policy, spares_max: app.config.replicas_ceiling }.read(body)?;
-    let defaults = defaults.amounts;
+    let (resource_profile, defaults) = profiles::named(app, body, defaults.amounts).await?;
     let ceiling = i64::from(app.config.replicas_ceiling);
     let amounts = Amounts {
-        cpu_millicores: body
-            .decimal("cpu", CPU_MAX)?
-            .map_or(defaults.cpu_millicores, |cores| ((cores * 1_000.0).round() as i64).max(1)),
-        memory_mb: body
-            .decimal("memory", MEMORY_GB_MAX)?
-            .map_or(defaults.memory_mb, |gb| ((gb * 1_024.0).round() as i64).max(1)),
-        nvidia_gpus: body.integer("nvidia_gpus", 0, 1_024)?.unwrap_or(defaults.nvidia_gpus),
         // 0 is what a client that says nothing sends.
         replicas: body
             .integer("replicas", 0, ceiling)?
             .filter(|n| *n > 0)
             .unwrap_or(defaults.replicas.min(ceiling)),
+        ..profiles::read_amounts(body, defaults)?
     };
     policies::check(&policy, amounts)?;
     let environment = body.environment("environment")?.unwrap_or_else(|| "{}".to_owned());
     body.ignore(&["project_id", "model_id", "build_id"]);
-    Ok(NewDeployment { deployer: caller.user.username.clone(), amounts, policy, environment })
+    Ok(NewDeployment {
+        deployer: caller.user.username.clone(),
+        amounts,
+        resource_profile,
+        policy,
+        environment,
+    })
 }
 
 pub(crate) async fn show(

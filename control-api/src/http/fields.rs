@@ -68,7 +68,8 @@ impl Fields {
         self.map.remove(name).filter(|value| !value.is_null())
     }
 
-    fn wrong(&self, name: &str, value: &Value, rule: &str) -> Fault {
+    /// A field has a value that it cannot have.
+    pub(super) fn wrong(&self, name: &str, value: &Value, rule: &str) -> Fault {
         let mut shown: String = value.to_string().chars().take(100).collect();
         if shown.len() < value.to_string().len() {
             shown.push('…');

@@ -92,7 +92,7 @@ pub(crate) async fn create(
     let spares_max = app.config.replicas_ceiling;
     let policy = Reader { defaults: &ServingPolicy::default(), spares_max }.read(&mut body)?;
     let defaults = Defaults { policy, ..Defaults::default() };
-    let first = first_build(&app, &caller, &mut body, &defaults)?;
+    let first = first_build(&app, &caller, &mut body, &defaults).await?;
     let resources = first.as_ref().and_then(|(_, d)| d.as_ref()).map(|d| d.amounts).unwrap_or_default();
     let access_key = access_key::generate();
     let new = NewModel {
@@ -132,7 +132,7 @@ async fn run_as(app: &App, caller: &Caller, body: &mut Fields) -> Outcome<String
 }
 
 /// The build and deployment that a create request asks for. Where both levels say how to deploy, the build's wins.
-fn first_build(
+async fn first_build(
     app: &App,
     caller: &Caller,
     body: &mut Fields,
@@ -151,17 +151,18 @@ fn first_build(
             Ok(None)
         };
     };
-    let (build, inner) = read_build(app, caller, &mut config, defaults)?;
+    let (build, inner) = read_build(app, caller, &mut config, defaults).await?;
     body.note(config.unknown());
     let outer = match outer {
         Some(mut fields) => {
-            let deployment = read_deployment(app, caller, &mut fields, defaults)?;
+            let deployment = read_deployment(app, caller, &mut fields, defaults).await?;
             body.note(fields.unknown());
             Some(deployment)
         }
         None if deploys => Some(NewDeployment {
             deployer: caller.user.username.clone(),
             amounts: defaults.amounts,
+            resource_profile: String::new(),
             policy: defaults.policy.clone(),
             environment: "{}".to_owned(),
         }),

@@ -11,7 +11,7 @@ use super::{
         Needs::{Administrator, InTeam, Key, Nothing, Oneself, RightByBody},
         Route, Takes, route,
     },
-    projects, runtimes, source, teams, users,
+    profiles, projects, runtimes, source, teams, users,
 };
 use crate::rights::Right::{Change, Govern, Operate, See};
 
@@ -56,6 +56,7 @@ pub(crate) fn all() -> Vec<Route> {
         deployments(),
         tracked(),
         accounts(),
+        resource_profiles(),
         teams(),
         audit(),
         documents(),
@@ -345,6 +346,25 @@ fn accounts() -> Vec<Route> {
             .takes("SetServerEnvironmentRequest")
             .answers("ServerEnvironment")
             .about("Sets the variables of what is built or launched from now on; a project's and a deployment's win"),
+    ]
+}
+
+fn resource_profiles() -> Vec<Route> {
+    const ONE: &str = "/api/v2/resource_profiles/{profile_name}";
+    vec![
+        route((GET, "/api/v2/resource_profiles"), "ListResourceProfiles", Key, profiles::list)
+            .lists("resource_profiles", "ResourceProfile")
+            .about("Lists the amounts that a deployment may ask for by name"),
+        route((POST, "/api/v2/resource_profiles"), "CreateResourceProfile", Administrator, profiles::create)
+            .takes("CreateResourceProfileRequest")
+            .answers("ResourceProfile")
+            .about("Adds a resource profile"),
+        route((PATCH, ONE), "UpdateResourceProfile", Administrator, profiles::update)
+            .takes("ResourceProfile")
+            .answers("ResourceProfile")
+            .about("Changes what a resource profile says to deployments to come"),
+        route((DELETE, ONE), "DeleteResourceProfile", Administrator, profiles::delete)
+            .about("Deletes a resource profile; deployments that were made with it stay as they are"),
     ]
 }
 

@@ -7,5 +7,6 @@ mod metrics;
 mod old;
 mod people;
 mod permissions;
+mod profiles;
 mod recorded;
 mod uploads;

@@ -185,6 +185,7 @@ pub(crate) fn deployment(app: &App, deployment: &Deployment, model: &Model, peop
         "memory": decimal(memory_mb, 1_024),
         "memory_total": decimal(deployment.policy.memory_total_mb(deployment.amounts), 1_024),
         "nvidia_gpu": nvidia_gpus,
+        "resource_profile": deployment.resource_profile,
         "environment": deployment.environment,
         "created_at": rfc3339(deployment.created_us),
         "updated_at": rfc3339(deployment.updated_us),
@@ -201,7 +202,7 @@ pub(crate) fn deployment(app: &App, deployment: &Deployment, model: &Model, peop
 }
 
 /// Whole where it is whole: `2`, not `2.0`.
-fn decimal(parts: i64, whole: i64) -> Value {
+pub(super) fn decimal(parts: i64, whole: i64) -> Value {
     if parts % whole == 0 { json!(parts / whole) } else { json!(parts as f64 / whole as f64) }
 }
 

@@ -29,6 +29,8 @@ const COLUMNS: &[(&str, &str)] = &[
 pub(crate) struct NewDeployment {
     pub(crate) deployer: Username,
     pub(crate) amounts: Amounts,
+    /// The profile that they are of, or ''.
+    pub(crate) resource_profile: String,
     pub(crate) policy: ServingPolicy,
     pub(crate) environment: String,
 }
@@ -193,8 +195,9 @@ pub(super) async fn insert(
     let sequence = next(tx, "sequence").await?;
     sqlx::query(
         "INSERT INTO deployments (id, number, sequence, build_id, model_id, deployer, cpu_millicores, memory_mb, \
-         nvidia_gpus, replicas, environment, policy, status, reason, is_stop_requested, created_us, updated_us, stopped_us) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'pending', '', 0, $13, $13, 0)",
+         nvidia_gpus, replicas, environment, policy, status, reason, is_stop_requested, created_us, updated_us, stopped_us, \
+         resource_profile) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'pending', '', 0, $13, $13, 0, $14)",
     )
     .bind(id.as_str())
     .bind(number)
@@ -209,6 +212,7 @@ pub(super) async fn insert(
     .bind(&new.environment)
     .bind(new.policy.stored())
     .bind(now_us())
+    .bind(&new.resource_profile)
     .execute(&mut **tx)
     .await?;
     Ok(id)
@@ -232,6 +236,7 @@ pub(super) fn read(row: &AnyRow) -> Deployment {
         model_id: ModelId::new(text(row, "model_id")),
         deployer: Username::new(text(row, "deployer")),
         amounts: amounts(row),
+        resource_profile: text(row, "resource_profile"),
         policy: ServingPolicy::parse(&text(row, "policy")),
         environment: text(row, "environment"),
         status: DeploymentStatus::parse(&text(row, "status")).unwrap_or(DeploymentStatus::Failed),

@@ -8,7 +8,7 @@ use super::{backup, connections::Connections};
 use crate::{data_dir::OpenError, database::Database, moment::now_us};
 
 /// Statements are separated by a line that holds only `--`.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_policies.sql"),
     include_str!("../../migrations/0003_metrics.sql"),
@@ -17,6 +17,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/0006_underway.sql"),
     include_str!("../../migrations/0007_collection.sql"),
     include_str!("../../migrations/0008_include.sql"),
+    include_str!("../../migrations/0009_profiles.sql"),
 ];
 
 /// Brings the schema to this program's. What a database held before is written into a file beside the data first.

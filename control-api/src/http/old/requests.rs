@@ -80,5 +80,12 @@ pub(super) fn deployment_request(
         replicas: replicas.unwrap_or(defaults.replicas.min(ceiling)),
     };
     let environment = body.environment("environment")?.unwrap_or_else(|| "{}".to_owned());
-    Ok(NewDeployment { deployer: caller.user.username.clone(), amounts, policy, environment })
+    let resource_profile = String::new();
+    Ok(NewDeployment {
+        deployer: caller.user.username.clone(),
+        amounts,
+        resource_profile,
+        policy,
+        environment,
+    })
 }

@@ -163,6 +163,9 @@ impl World {
         let model = rig.model(&project, "m").await;
         let build = rig.build(&model, 1).await;
         let deployment = rig.deployment(&build).await;
+        let profile = format!("profile-{n}");
+        let body = json!({ "name": profile, "cpu": 1, "memory": 1 });
+        rig.call("POST", "/api/v2/resource_profiles", body).await.ok();
         let last = |path: &str| path.rsplit('/').next().unwrap().to_owned();
         std::fs::write(rig.app.dir.project(&last(&project)).join("a.py"), "x").unwrap();
         let username = format!("subject-{n}");
@@ -183,6 +186,7 @@ impl World {
             ("key_id", text(&key["keys"][0]["key_id"])),
             ("username", username),
             ("team_name", team),
+            ("profile_name", profile),
             ("path", "a.py".to_owned()),
             // A request that may be made and is refused: the server's own stays.
             ("version", rig.app.runtimes.default().python.minor().to_string()),
@@ -239,6 +243,10 @@ fn sample(operation: &Operation, objects: &Objects) -> Body {
         (_, "Login") => json!({ "username": "", "password": "" }),
         // A request that may be made and is refused for what it says.
         (_, "SetServerEnvironment") => json!({ "environment": {"A": "1"} }),
+        (_, "CreateResourceProfile") => {
+            json!({ "name": format!("new-profile-{project}"), "cpu": 1, "memory": 1 })
+        }
+        (_, "UpdateResourceProfile") => json!({ "cpu": 2 }),
         (_, "AddRuntime") => json!({ "python": "python3" }),
         (_, "CreateTeam") => json!({ "name": format!("new-team-{project}") }),
         (_, "TrackDelayedMetrics") => {
