@@ -83,6 +83,19 @@ fn a_rollback_lets_the_build_before_serve_again_and_no_call_is_lost() {
 }
 
 #[test]
+fn a_deleted_model_leaves_nothing_on_the_disk() {
+    let server = Server::start();
+    deploy(&server, "one", &[]);
+    let held = || {
+        let count = |part| std::fs::read_dir(server.data_dir().join(part)).unwrap().count();
+        ["builds", "run", "sources/trees", "sources/blobs"].map(count)
+    };
+    assert!(held().iter().all(|count| *count > 0), "{:?}", held());
+    server.ok(&["delete", "which"]);
+    until("its space to be given back", || (held() == [0; 4]).then_some(()));
+}
+
+#[test]
 fn a_model_without_an_earlier_build_is_not_rolled_back() {
     let server = Server::start();
     deploy(&server, "one", &[]);

@@ -28,6 +28,7 @@ pub(crate) struct Again {
     /// The earlier build's number in its model.
     number: i64,
     folder: PathBuf,
+    /// Without a Python nothing is known: it was built before this was kept.
     before: Dependencies,
 }
 
@@ -64,9 +65,14 @@ impl Again {
             .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
             .map_err(|e| failed(Step::Snapshot, format!("cannot write the constraints: {e}")))?;
         let (number, count) = (self.number, packages.len());
+        let (before, now) = (&self.before.python, &job.runtime().python.version);
+        if before.is_empty() {
+            let words = format!("made again from build {number}, of which is not known what was installed");
+            job.log.line(Step::Snapshot, &words);
+            return Ok(());
+        }
         let words = format!("made again from build {number}, its {count} packages as constraints");
         job.log.line(Step::Snapshot, &words);
-        let (before, now) = (&self.before.python, &job.runtime().python.version);
         if before != now {
             job.log.line(
                 Step::Snapshot,
@@ -94,7 +100,9 @@ impl Again {
     /// Says how what came of it differs from the earlier build.
     pub(super) async fn compare(&self, job: &Job, after: &Dependencies) -> Result<(), BuildFailure> {
         let number = self.number;
-        self.tell(job, "packages", self.before.differences(after));
+        if !self.before.python.is_empty() {
+            self.tell(job, "packages", self.before.differences(after));
+        }
         let (before, now) = (self.folder.clone(), job.dir.clone());
         let files = blocking(move || {
             let (before, now) = (manifest::model_files(&before)?, manifest::model_files(&now)?);
