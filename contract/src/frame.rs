@@ -29,10 +29,20 @@
 //! gateway  Cancel{id} ────────▶ replica     any time after Call; on a second connection with `role: control`
 //! replica  Grant ─────────────▶ gateway     from version 2: its turn, after Refused(busy) or Done{is_queued}
 //! gateway  Decline ───────────▶ replica     from version 2: nobody there waits any more, the next one's turn
+//! gateway  Recall{id, last} ──▶ replica     from version 3: those behind call id are wanted back; on a connection with `role: aside`
 //! ```
 //!
-//! A connection with `Role::Calls` carries calls, one at a time. While a call runs the replica's main thread does
+//! A connection with `Role::Calls` carries calls, which run one at a time. While a call runs the replica's main thread does
 //! not read it; `Cancel` therefore comes by a connection with `Role::Control`, which a thread without Python reads.
+//!
+//! # Calls sent ahead
+//!
+//! A gateway in whose line calls wait may write some of them behind the one that runs, at most [`limits::AHEAD_CALLS_MAX`], so
+//! that a replica whose calls take microseconds goes from one to the next without sleeping. They are run in their order, one
+//! after the other, each with its own `Accepted` and `Done`; a replica that leaves refuses them, and of one that dies they
+//! were never accepted. When the one that runs takes longer than was to be expected, the gateway says `Recall`, by a
+//! connection with `Role::Aside`: the replica refuses what lies behind it at once, although it has not read it yet, and skips it later. To a replica of an older version
+//! nothing is sent ahead, because it cannot give it back.
 //!
 //! # Turns
 //!
@@ -54,15 +64,17 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use self::codec::{Header, encode_call_head, encode_done_head};
+pub use self::codec::{Header, encode_call_head, encode_done_head, number};
 use crate::ids::{BuildId, CallId, DeploymentId, ReplicaId, RequestId, SlotIndex};
 #[cfg(doc)]
 use crate::limits;
 
 /// The version this code speaks, and the oldest it still understands.
-pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 2 };
+pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 3 };
 /// The first version with [`Frame::Grant`], [`Frame::Decline`] and [`Done::is_queued`].
 pub const TURNS_SINCE: u16 = 2;
+/// The first version with [`Frame::Recall`]: calls may be sent ahead.
+pub const AHEAD_SINCE: u16 = 3;
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 16;
 
@@ -129,6 +141,8 @@ pub enum Role {
     Calls,
     /// `Cancel`, and the proof that the gateway lives: its end is the gateway's end.
     Control,
+    /// `Recall`, from version 3. Its end means nothing.
+    Aside,
 }
 
 /// A gateway's answer to [`Hello`].
@@ -240,4 +254,6 @@ pub enum Frame {
     Grant,
     /// Gateway to replica: nobody waits here, the turn is the next one's.
     Decline,
+    /// Gateway to replica: the calls behind this one, which runs, are to be refused, the last of them included.
+    Recall(CallId, CallId),
 }

@@ -35,6 +35,8 @@ pub const WAIT_MS_MAX: u64 = 30_000;
 /// millisecond, one that dies ends its connection; one that is stopped costs the others this, and once: it is not queued
 /// again before it calls.
 pub const TURN_MS_MAX: u64 = 500;
+/// Calls that a gateway may have written to a replica behind the one that runs.
+pub const AHEAD_CALLS_MAX: usize = 8;
 /// Milliseconds the function may run where nothing else is said, before `504 model.timeout`.
 pub const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 30_000;
 /// Calls in the line of one model on one gateway.

@@ -74,6 +74,10 @@ impl Place for Idle {
     }
 
     fn decline(&mut self) {}
+
+    type Cargo = ();
+
+    fn orphaned(self) {}
 }
 
 impl Default for OneIdle {
@@ -88,7 +92,7 @@ impl Default for OneIdle {
 impl OneIdle {
     /// Leases the replica and gives it back.
     pub fn lease(&self) -> bool {
-        let Ok(Lease::Now(idle)) = self.0.lease(self.0.ticket(), 1) else { return false };
+        let Ok(Lease::Now(idle)) = self.0.lease(self.0.ticket(), 1, || None) else { return false };
         self.0.offer(idle);
         true
     }

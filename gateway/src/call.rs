@@ -4,6 +4,10 @@
 //! `Refused`; or the replica is dead by its supervisor's word and its socket was read to the end without `Accepted`).
 //! What only looks like proof, a socket's end above all, is `502`.
 //!
+//! A call may have been sent ahead, by whoever held the link before: then it only waits for its answer. What lies behind a
+//! call on its link is passed on with the link at its end, whatever that is, and decides by itself what it means to it: no
+//! call has to say of another that it never started.
+//!
 //! An [`Exchange`] may be dropped at any await. If the call was not wholly written, nothing runs and the link is dropped.
 //! If it was, a task of the gateway's own goes on with the exchange, so that the replica comes back to the line, or is
 //! cancelled where the model says so.
@@ -14,10 +18,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use millgate_contract::{
     frame::{self, Call, Done, Frame, RefusalReason, Role},
-    ids::{CallId, RequestId},
+    ids::{CallId, RequestId, SlotIndex},
     route::OnHangUp,
 };
 use tokio::{
@@ -26,24 +30,59 @@ use tokio::{
 };
 
 use crate::{
-    slots::{deployment::Expiry, link::Link},
+    slots::{
+        ahead::{AHEAD_BODY_BYTES_MAX, RECALL_AFTER},
+        deployment::{Expiry, Shared},
+        link::Link,
+    },
     tasks::Tasks,
 };
 
 /// How long a supervisor is given to say that a replica whose socket has ended is dead.
 const DEATH_WORD_WAIT: Duration = Duration::from_secs(1);
-/// How long a replica is given to take a connection for `Cancel`.
-const CANCEL_CONNECT_WAIT: Duration = Duration::from_secs(1);
+/// How long a replica is given to take a connection for `Cancel` or `Recall`.
+const CONTROL_CONNECT_WAIT: Duration = Duration::from_secs(1);
 
 /// What is to be run, and how.
 pub(crate) struct Order<'a> {
     pub(crate) request_id: &'a RequestId,
     pub(crate) traceparent: &'a str,
     pub(crate) body: &'a Bytes,
+    pub(crate) terms: &'a Terms,
+}
+
+/// On which all calls of a model run.
+#[derive(Clone)]
+pub(crate) struct Terms {
     pub(crate) timeout_ms: u64,
     pub(crate) on_hang_up: OnHangUp,
     pub(crate) cancel_grace: Duration,
-    pub(crate) tasks: &'a Arc<Tasks>,
+    /// Who goes on when the caller is gone.
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+impl Order<'_> {
+    /// Header and head of its frame.
+    fn encode_head(&self, id: CallId, out: &mut BytesMut) {
+        let call = Call {
+            id,
+            remaining_ms: u32::try_from(self.terms.timeout_ms).unwrap_or(u32::MAX),
+            request_id: self.request_id.clone(),
+            traceparent: self.traceparent.to_owned(),
+        };
+        frame::encode_call_head(out, &call, self.body.len());
+    }
+
+    /// Its whole frame, not numbered, if it may be sent ahead.
+    pub(crate) fn cargo(&self) -> Option<BytesMut> {
+        if self.body.len() > AHEAD_BODY_BYTES_MAX {
+            return None;
+        }
+        let mut frame = BytesMut::new();
+        self.encode_head(CallId(0), &mut frame);
+        frame.extend_from_slice(self.body);
+        Some(frame)
+    }
 }
 
 /// What one try on one replica came to.
@@ -70,30 +109,35 @@ enum Stage {
     Accepted,
 }
 
-/// Runs a call on a leased replica. The replica is back in the line, or given up, when this returns.
+/// Runs a call on a leased replica. The replica is back in the line, with the next call, or given up, when this returns.
 pub(crate) async fn run(mut link: Link, order: &Order<'_>) -> Attempt {
+    if let Some(id) = link.ahead.begin() {
+        return Exchange::new(link, id, Stage::Sent, order.terms.clone()).finish().await;
+    }
     if !link.is_quiet() {
         return Attempt::NotStarted;
     }
     let id = link.next_call();
-    let call = Call {
-        id,
-        remaining_ms: u32::try_from(order.timeout_ms).unwrap_or(u32::MAX),
-        request_id: order.request_id.clone(),
-        traceparent: order.traceparent.to_owned(),
-    };
     link.head.clear();
-    frame::encode_call_head(&mut link.head, &call, order.body.len());
-    let exchange = Exchange {
-        link: Some(link),
-        id,
-        stage: Stage::Writing,
-        deadline: Instant::now() + Duration::from_millis(order.timeout_ms),
-        on_hang_up: order.on_hang_up,
-        cancel_grace: order.cancel_grace,
-        tasks: Some(Arc::clone(order.tasks)),
-    };
-    exchange.run(order.body).await
+    order.encode_head(id, &mut link.head);
+    Exchange::new(link, id, Stage::Writing, order.terms.clone()).run(order.body).await
+}
+
+/// Gives a link to the call that lies next before its replica.
+fn hand_on(link: Link) {
+    let Some(number) = link.ahead.next_number() else { return };
+    let line = Arc::clone(link.shared.line());
+    if let Err(link) = line.hand(number, link) {
+        follow(link);
+    }
+}
+
+/// Sees to the end of a call that was sent ahead and has lost its caller since.
+pub(crate) fn follow(mut link: Link) {
+    if let (Some(terms), Some(id)) = (link.ahead.terms().cloned(), link.ahead.begin()) {
+        let tasks = Arc::clone(&terms.tasks);
+        tasks.spawn(Exchange::new(link, id, Stage::Sent, terms).outlive_caller());
+    }
 }
 
 /// A call and the replica it is on.
@@ -102,11 +146,11 @@ struct Exchange {
     link: Option<Link>,
     id: CallId,
     stage: Stage,
+    begun: Instant,
     deadline: Instant,
-    on_hang_up: OnHangUp,
-    cancel_grace: Duration,
-    /// Who goes on when the caller is gone; none for a call that has already been handed on.
-    tasks: Option<Arc<Tasks>>,
+    terms: Terms,
+    /// It has been handed on already.
+    is_orphan: bool,
 }
 
 /// How the reading of an answer ended.
@@ -123,6 +167,12 @@ enum End {
 }
 
 impl Exchange {
+    fn new(link: Link, id: CallId, stage: Stage, terms: Terms) -> Self {
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_millis(terms.timeout_ms);
+        Self { link: Some(link), id, stage, begun, deadline, terms, is_orphan: false }
+    }
+
     async fn run(mut self, body: &Bytes) -> Attempt {
         let link = self.link.as_mut().expect("the link is there until the end is known");
         let writing = async {
@@ -139,6 +189,13 @@ impl Exchange {
             Ok(Err(_)) => return Attempt::NotStarted,
             Err(_) => return self.conclude(End::TimedOut).await,
         }
+        self.finish().await
+    }
+
+    /// From the last byte written to the end of the call.
+    async fn finish(mut self) -> Attempt {
+        let link = self.link.as_mut().expect("the link is there until the end is known");
+        link.send_ahead(&self.terms);
         let end = self.read().await;
         self.conclude(end).await
     }
@@ -150,6 +207,7 @@ impl Exchange {
                 return end;
             }
             let link = self.link.as_mut().expect("the link is there until the end is known");
+            let may_recall = link.ahead.may_recall();
             let death = Arc::clone(&link.death);
             let reading = async {
                 tokio::select! {
@@ -158,12 +216,24 @@ impl Exchange {
                     () = death.said() => None,
                 }
             };
-            match timeout_at(self.deadline, reading).await {
+            let recall_at = self.begun + RECALL_AFTER;
+            let until = if may_recall { self.deadline.min(recall_at) } else { self.deadline };
+            match timeout_at(until, reading).await {
                 Ok(Some(Ok(1..))) => {}
                 Ok(Some(Ok(0) | Err(_))) => return End::Closed,
                 Ok(None) => return self.read_rest(),
+                Err(_) if may_recall && recall_at < self.deadline => self.recall(),
                 Err(_) => return End::TimedOut,
             }
+        }
+    }
+
+    /// Wants those that lie behind this call back: it takes far longer than calls of its model do.
+    fn recall(&mut self) {
+        let link = self.link.as_mut().expect("the link is there until the end is known");
+        if let Some(last) = link.recall() {
+            let recalling = tell(Replica::of(link), Role::Aside, Frame::Recall(self.id, last));
+            self.terms.tasks.spawn(recalling);
         }
     }
 
@@ -188,6 +258,10 @@ impl Exchange {
                 (Ok(Some(Frame::Refused(id, reason))), Stage::Sent) if id == self.id => {
                     return Some(End::Refused(reason));
                 }
+                (Ok(Some(Frame::Refused(id, _))), _) => match link.ahead.refused(id) {
+                    Some(number) => link.shared.line().give_back(number),
+                    None => return Some(End::Hostile),
+                },
                 (Ok(Some(Frame::Done(done))), Stage::Accepted) if done.id == self.id => {
                     return Some(End::Done(done));
                 }
@@ -204,27 +278,37 @@ impl Exchange {
         let link = self.link.take().expect("an exchange ends once");
         match end {
             End::Done(done) => {
-                if done.is_leaving {
-                    link.leave();
-                } else {
-                    link.release(done.is_queued);
-                }
+                link.served(&done.timings);
+                let then =
+                    if done.is_leaving { Then::Ends } else { Then::Free { is_queued: done.is_queued } };
+                let_go(link, then);
                 Attempt::Done(done)
             }
             End::Refused(RefusalReason::Busy) => {
-                link.go_home();
+                let_go(link, Then::IsOthers);
                 Attempt::NotStarted
             }
-            End::Refused(RefusalReason::Draining | RefusalReason::NotReady) => Attempt::NotStarted,
-            End::Dead if self.stage == Stage::Sent => Attempt::NotStarted,
-            End::Dead | End::Closed => Attempt::Crashed,
+            End::Dead if self.stage == Stage::Sent => {
+                let_go(link, Then::Ends);
+                Attempt::NotStarted
+            }
+            End::Refused(RefusalReason::Draining | RefusalReason::NotReady) => {
+                let_go(link, Then::Ends);
+                Attempt::NotStarted
+            }
+            End::Dead | End::Closed => {
+                let_go(link, Then::Ends);
+                Attempt::Crashed
+            }
             End::Hostile => {
                 // Whatever it runs now is nobody's: its supervisor replaces it.
                 self.expire(&link);
+                let_go(link, Then::Ends);
                 Attempt::Crashed
             }
             End::TimedOut => {
                 self.expire(&link);
+                let_go(link, Then::Ends);
                 Attempt::TimedOut
             }
         }
@@ -236,11 +320,11 @@ impl Exchange {
         let until = self.deadline.min(Instant::now() + DEATH_WORD_WAIT);
         let word = timeout_at(until, death.said()).await;
         let link = self.link.take().expect("an exchange ends once");
-        if word.is_ok() {
-            return Attempt::NotStarted;
+        if word.is_err() {
+            self.expire(&link);
         }
-        self.expire(&link);
-        Attempt::Crashed
+        let_go(link, Then::Ends);
+        if word.is_ok() { Attempt::NotStarted } else { Attempt::Crashed }
     }
 
     fn expire(&self, link: &Link) {
@@ -253,47 +337,81 @@ impl Exchange {
 
     /// Goes on after the caller has gone.
     async fn outlive_caller(mut self) {
-        if self.on_hang_up == OnHangUp::Cancel {
-            self.cancel().await;
-            self.deadline = self.deadline.min(Instant::now() + self.cancel_grace);
+        self.is_orphan = true;
+        if self.terms.on_hang_up == OnHangUp::Cancel {
+            let link = self.link.as_ref().expect("the link is there until the end is known");
+            // When it cannot be told the deadline ends the call.
+            tell(Replica::of(link), Role::Control, Frame::Cancel(self.id)).await;
+            self.deadline = self.deadline.min(Instant::now() + self.terms.cancel_grace);
         }
         let end = self.read().await;
         self.conclude(end).await;
-    }
-
-    /// Says `Cancel` by a connection of its own: the one with the call is not read while it runs.
-    async fn cancel(&self) {
-        let Some(link) = &self.link else { return };
-        let (shared, slot) = (&link.shared, link.hello.slot);
-        let joining = Link::join(shared, slot, Role::Control, Arc::new(AtomicBool::new(false)));
-        match timeout(CANCEL_CONNECT_WAIT, joining).await {
-            Ok(Ok(mut control)) if control.hello.nonce == link.hello.nonce => {
-                // When it cannot be written the deadline ends the call.
-                let _ = control.stream.write_all(&Frame::Cancel(self.id).encode()).await;
-            }
-            _ => {
-                tracing::debug!(replica = %link.hello.replica, call = %self.id, "not reached for a cancellation");
-            }
-        }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let (Some(link), Some(tasks)) = (self.link.take(), self.tasks.take()) else { return };
-        if self.stage == Stage::Writing {
+        let Some(link) = self.link.take() else { return };
+        if self.stage == Stage::Writing || self.is_orphan {
             return;
         }
         let heir = Self {
             link: Some(link),
             id: self.id,
             stage: self.stage,
+            begun: self.begun,
             deadline: self.deadline,
-            on_hang_up: self.on_hang_up,
-            cancel_grace: self.cancel_grace,
-            tasks: None,
+            terms: self.terms.clone(),
+            is_orphan: true,
         };
-        tasks.spawn(heir.outlive_caller());
+        self.terms.tasks.spawn(heir.outlive_caller());
+    }
+}
+
+/// What is to become of a link.
+enum Then {
+    /// Its replica takes other calls: those of this gateway next, or not before its turn.
+    Free { is_queued: bool },
+    /// Its replica is other gateways' for now.
+    IsOthers,
+    /// Nothing.
+    Ends,
+}
+
+/// Lets go of a link. Calls that lie before its replica still have it, whatever has become of it, one after the other.
+fn let_go(link: Link, then: Then) {
+    if !link.ahead.is_empty() {
+        return hand_on(link);
+    }
+    match then {
+        Then::Free { is_queued } => link.release(is_queued),
+        Then::IsOthers => link.go_home(),
+        Then::Ends => {}
+    }
+}
+
+/// A process to be told something while it runs a call.
+struct Replica {
+    shared: Arc<Shared>,
+    slot: SlotIndex,
+    nonce: u64,
+}
+
+impl Replica {
+    fn of(link: &Link) -> Self {
+        Self { shared: Arc::clone(&link.shared), slot: link.hello.slot, nonce: link.hello.nonce }
+    }
+}
+
+/// Says something by a connection of its own: the one with the call is not read while it runs.
+async fn tell(replica: Replica, role: Role, frame: Frame) {
+    let Replica { shared, slot, nonce } = replica;
+    let joining = Link::join(&shared, slot, role, Arc::new(AtomicBool::new(false)));
+    match timeout(CONTROL_CONNECT_WAIT, joining).await {
+        Ok(Ok(mut other)) if other.hello.nonce == nonce => {
+            let _ = other.stream.write_all(&frame.encode()).await;
+        }
+        _ => tracing::debug!(%slot, ?frame, "the replica is not reached"),
     }
 }
 

@@ -12,10 +12,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     call::{self, Attempt, Order},
     gateway::Inner,
-    line::{Lease, Ticket, Turned},
+    line::{Lease, Standing, Ticket, Turned},
     routes::Route,
     slots::{deployment::Shared, link::Link},
 };
+
+/// The pause between two looks at a call whose time in line is over and that may have begun.
+const SENT_LOOK: Duration = Duration::from_millis(5);
 
 /// Where a call runs, or ran, or may have.
 pub(crate) struct Ran {
@@ -28,6 +31,13 @@ pub(crate) struct Ran {
 impl Ran {
     fn on(link: &Link, begun: Instant) -> Self {
         Self { replica: link.hello.replica.clone(), shared: Arc::clone(&link.shared), begun, ended: None }
+    }
+
+    /// A call that was sent ahead may have run before anybody looked. Its replica's word is believed as far as it can be true.
+    fn told(&mut self, done: &Done, lined_up: Instant) {
+        let run = Duration::from_micros(done.timings.run_us.into());
+        let begun = Instant::now().checked_sub(run).unwrap_or(self.begun);
+        self.begun = self.begun.min(begun).max(lined_up);
     }
 
     /// From the first byte written to the last one read, or to now.
@@ -70,7 +80,7 @@ pub(crate) async fn dispatch(
     let mut ticket = route.line.ticket();
     let mut route = Arc::clone(route);
     loop {
-        let leased = lease(inner, &mut route, ticket, order.body.len(), wait_until).await;
+        let leased = lease(inner, &mut route, ticket, order, wait_until).await;
         let now = Instant::now();
         progress.called = Some(now);
         let link = leased?;
@@ -82,9 +92,12 @@ pub(crate) async fn dispatch(
                 (progress.called, progress.ran) = (None, None);
                 continue;
             }
-            Attempt::Done(done) => Ok(done),
+            Attempt::Done(done) => {
+                ran.told(&done, arrival);
+                Ok(done)
+            }
             Attempt::Crashed => Err(Refusal::ReplicaCrashed),
-            Attempt::TimedOut => Err(Refusal::Timeout { limit_ms: order.timeout_ms }),
+            Attempt::TimedOut => Err(Refusal::Timeout { limit_ms: order.terms.timeout_ms }),
         };
         ran.ended = Some(Instant::now());
         return end;
@@ -96,19 +109,21 @@ async fn lease(
     inner: &Inner,
     route: &mut Arc<Route>,
     ticket: Ticket,
-    body_bytes: usize,
+    order: &Order<'_>,
     wait_until: Instant,
 ) -> Result<Link, Refusal> {
     loop {
         if let Some(refusal) = route.unavailable() {
             return Err(refusal);
         }
-        let turned = match route.line.lease(ticket, body_bytes) {
+        let takes_ahead = route.deployment.as_ref().is_some_and(|d| d.shared().takes_ahead());
+        let cargo = || order.cargo().filter(|_| takes_ahead);
+        let turned = match route.line.lease(ticket, order.body.len(), cargo) {
             Ok(Lease::Now(link)) => return Ok(link),
-            Ok(Lease::Later(standing)) => match timeout_at(wait_until, standing).await {
-                Ok(Ok(link)) => return Ok(link),
-                Ok(Err(turned)) => turned,
-                Err(_) => return Err(Refusal::Busy),
+            Ok(Lease::Later(standing)) => match stand(standing, wait_until).await {
+                Some(Ok(link)) => return Ok(link),
+                Some(Err(turned)) => turned,
+                None => return Err(Refusal::Busy),
             },
             Err(turned) => turned,
         };
@@ -123,6 +138,19 @@ async fn lease(
         }
         if Instant::now() >= wait_until {
             return Err(Refusal::Busy);
+        }
+    }
+}
+
+/// Waits in line, as long as that lasts; none when the time is over.
+async fn stand(mut standing: Standing<Link>, wait_until: Instant) -> Option<Result<Link, Turned>> {
+    let mut until = wait_until;
+    loop {
+        match timeout_at(until, &mut standing).await {
+            Ok(end) => return Some(end),
+            // Whether it runs is soon known: it is begun, or given back.
+            Err(_) if standing.is_sent() => until = Instant::now() + SENT_LOOK,
+            Err(_) => return None,
         }
     }
 }

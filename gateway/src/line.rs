@@ -8,6 +8,11 @@
 //!   the call takes it, and [`Standing`]'s drop gives it on;
 //! - a replica that is kept for this gateway, others waiting for it (`Grant`), is given to a call or declined at once.
 //!
+//! Who holds a replica may send it the oldest calls *ahead* (`ahead.rs` of the slots says when). Such a call still stands here,
+//! promised to that one replica: it is handed the replica when those before it have ended ([`Line::hand`]), or is given
+//! back ([`Line::give_back`]) and then waits as before, to be sent ahead no second time. A caller that vanishes leaves the
+//! promise without its other side, which whoever holds the replica learns when it is to be kept ([`Place::orphaned`]).
+//!
 //! Its tests are the crate's `line_tests`, and not here, because `tests/interleavings.rs` compiles this module with loom's
 //! locks, which work nowhere else.
 //!
@@ -42,6 +47,12 @@ pub(crate) trait Place {
 
     /// Nobody waits here: it need not be kept. Not said under the lock.
     fn decline(&mut self);
+
+    /// What of a call can be sent to it ahead.
+    type Cargo;
+
+    /// The call to which it has been handed was sent ahead, and has lost its caller since. Not said under the lock.
+    fn orphaned(self);
 }
 
 /// How much may wait.
@@ -94,19 +105,31 @@ pub(crate) struct Line<P: Place> {
     state: Mutex<State<P>>,
 }
 
-struct State<P> {
+struct State<P: Place> {
     /// Last in, first out: the replica that ran last has the warmest caches.
     idle: Vec<P>,
-    waiting: BTreeMap<u64, Waiter>,
+    waiting: BTreeMap<u64, Waiter<P::Cargo>>,
+    /// Of the calls that wait and of those that were sent ahead.
     waiting_bytes: usize,
-    granted: Vec<(u64, P)>,
+    /// Sent ahead, and not begun as far as is known.
+    sent: BTreeMap<u64, Waiter<P::Cargo>>,
+    granted: Vec<Granted<P>>,
     /// The model has nothing that could serve: nobody is let in.
     is_closed: bool,
 }
 
-struct Waiter {
+struct Granted<P> {
+    number: u64,
+    place: P,
+    /// The call has been sent to it already.
+    is_sent: bool,
+}
+
+struct Waiter<C> {
     waker: Option<Waker>,
     body_bytes: usize,
+    /// There as long as it may be sent ahead.
+    cargo: Option<C>,
     /// Of the gateway's budget; given back with the place.
     _share: Share,
 }
@@ -121,6 +144,7 @@ impl<P: Place> Line<P> {
                 idle: Vec::new(),
                 waiting: BTreeMap::new(),
                 waiting_bytes: 0,
+                sent: BTreeMap::new(),
                 granted: Vec::new(),
                 is_closed: false,
             }),
@@ -132,8 +156,13 @@ impl<P: Place> Line<P> {
         Ticket { number: self.tickets.fetch_add(1, Ordering::Relaxed), has_stood: false }
     }
 
-    /// A replica at once, or a place in line.
-    pub(crate) fn lease(self: &Arc<Self>, ticket: Ticket, body_bytes: usize) -> Result<Lease<P>, Turned> {
+    /// A replica at once, or a place in line. `cargo` is asked for what of the call may be sent ahead, if it has to wait.
+    pub(crate) fn lease(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        body_bytes: usize,
+        cargo: impl FnOnce() -> Option<P::Cargo>,
+    ) -> Result<Lease<P>, Turned> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(Turned::Dismissed);
@@ -144,13 +173,14 @@ impl<P: Place> Line<P> {
         let share = if ticket.has_stood {
             self.budget.take_anyway(body_bytes)
         } else {
-            let is_full = state.waiting.len() >= self.limits.calls_max
+            let is_full = state.waiting.len() + state.sent.len() >= self.limits.calls_max
                 || state.waiting_bytes.saturating_add(body_bytes) > self.limits.bytes_max;
             let share = if is_full { None } else { self.budget.take(body_bytes) };
             share.ok_or(Turned::Full)?
         };
         state.waiting_bytes += body_bytes;
-        state.waiting.insert(ticket.number, Waiter { waker: None, body_bytes, _share: share });
+        let cargo = if ticket.has_stood { None } else { cargo() };
+        state.waiting.insert(ticket.number, Waiter { waker: None, body_bytes, cargo, _share: share });
         drop(state);
         Ok(Lease::Later(Standing { line: Arc::clone(self), number: ticket.number }))
     }
@@ -164,10 +194,7 @@ impl<P: Place> Line<P> {
                 return drop(place);
             }
             if let Some((number, waiter)) = state.waiting.pop_first() {
-                state.waiting_bytes -= waiter.body_bytes;
-                state.granted.push((number, place));
-                drop(state);
-                return waiter.wake();
+                return Self::grant(state, Granted { number, place, is_sent: false }, waiter);
             }
             if !place.is_kept() {
                 return state.idle.push(place);
@@ -176,6 +203,48 @@ impl<P: Place> Line<P> {
             place.decline();
             // Somebody may have come meanwhile, and then it is theirs, to be tried as any other.
         }
+    }
+
+    /// Takes the oldest calls, at most so many, to be sent ahead of their turn: as far as they can be.
+    pub(crate) fn send_ahead(&self, calls_max: usize, mut send: impl FnMut(u64, P::Cargo)) {
+        let mut state = self.lock();
+        for _ in 0..calls_max {
+            let Some(mut oldest) = state.waiting.first_entry() else { return };
+            let Some(cargo) = oldest.get_mut().cargo.take() else { return };
+            let (number, waiter) = oldest.remove_entry();
+            state.sent.insert(number, waiter);
+            send(number, cargo);
+        }
+    }
+
+    /// Gives a replica to the call that was sent to it ahead, or back if that has lost its caller.
+    pub(crate) fn hand(&self, number: u64, place: P) -> Result<(), P> {
+        let mut state = self.lock();
+        let Some(waiter) = state.sent.remove(&number) else { return Err(place) };
+        Self::grant(state, Granted { number, place, is_sent: true }, waiter);
+        Ok(())
+    }
+
+    /// A call that was sent ahead has not begun, and will not: it waits as it did before.
+    pub(crate) fn give_back(&self, number: u64) {
+        let mut state = self.lock();
+        let Some(waiter) = state.sent.remove(&number) else { return };
+        if state.is_closed {
+            state.waiting_bytes -= waiter.body_bytes;
+            drop(state);
+            waiter.wake();
+        } else if let Some(place) = state.idle.pop() {
+            Self::grant(state, Granted { number, place, is_sent: false }, waiter);
+        } else {
+            state.waiting.insert(number, waiter);
+        }
+    }
+
+    fn grant(mut state: MutexGuard<'_, State<P>>, granted: Granted<P>, waiter: Waiter<P::Cargo>) {
+        state.waiting_bytes -= waiter.body_bytes;
+        state.granted.push(granted);
+        drop(state);
+        waiter.wake();
     }
 
     /// Lets calls in again.
@@ -197,7 +266,7 @@ impl<P: Place> Line<P> {
         let mut state = self.lock();
         state.is_closed |= closes;
         let waiting = std::mem::take(&mut state.waiting);
-        state.waiting_bytes = 0;
+        state.waiting_bytes -= waiting.values().map(|waiter| waiter.body_bytes).sum::<usize>();
         drop(state);
         for waiter in waiting.into_values() {
             waiter.wake();
@@ -212,7 +281,11 @@ impl<P: Place> Line<P> {
     /// What there is just now.
     pub(crate) fn census(&self) -> Census {
         let state = self.lock();
-        Census { calls: state.waiting.len(), bytes: state.waiting_bytes, idle: state.idle.len() }
+        Census {
+            calls: state.waiting.len() + state.sent.len(),
+            bytes: state.waiting_bytes,
+            idle: state.idle.len(),
+        }
     }
 
     /// How many calls wait.
@@ -233,7 +306,7 @@ impl<P: Place> Line<P> {
     }
 }
 
-impl Waiter {
+impl<C> Waiter<C> {
     fn wake(self) {
         if let Some(waker) = self.waker {
             waker.wake();
@@ -260,10 +333,10 @@ impl<P: Place> Future for Standing<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.line.lock();
-        if let Some(at) = state.granted.iter().position(|(number, _)| *number == self.number) {
-            return Poll::Ready(Ok(state.granted.swap_remove(at).1));
+        if let Some(granted) = state.take_granted(self.number) {
+            return Poll::Ready(Ok(granted.place));
         }
-        let Some(waiter) = state.waiting.get_mut(&self.number) else {
+        let Some(waiter) = state.waiter(self.number) else {
             return Poll::Ready(Err(Turned::Dismissed));
         };
         match &mut waiter.waker {
@@ -274,15 +347,35 @@ impl<P: Place> Future for Standing<P> {
     }
 }
 
+impl<P: Place> Standing<P> {
+    /// It has been sent ahead, and may have begun: it must not be left before its end is known.
+    pub(crate) fn is_sent(&self) -> bool {
+        let state = self.line.lock();
+        state.sent.contains_key(&self.number)
+            || state.granted.iter().any(|granted| granted.number == self.number && granted.is_sent)
+    }
+}
+
 impl<P: Place> Drop for Standing<P> {
     fn drop(&mut self) {
         let mut state = self.line.lock();
-        if let Some(waiter) = state.waiting.remove(&self.number) {
+        let number = self.number;
+        if let Some(waiter) = state.waiting.remove(&number).or_else(|| state.sent.remove(&number)) {
             state.waiting_bytes -= waiter.body_bytes;
-        } else if let Some(at) = state.granted.iter().position(|(number, _)| *number == self.number) {
-            let (_, place) = state.granted.swap_remove(at);
+        } else if let Some(granted) = state.take_granted(number) {
             drop(state);
-            self.line.offer(place);
+            if granted.is_sent { granted.place.orphaned() } else { self.line.offer(granted.place) }
         }
+    }
+}
+
+impl<P: Place> State<P> {
+    fn take_granted(&mut self, number: u64) -> Option<Granted<P>> {
+        let at = self.granted.iter().position(|granted| granted.number == number)?;
+        Some(self.granted.swap_remove(at))
+    }
+
+    fn waiter(&mut self, number: u64) -> Option<&mut Waiter<P::Cargo>> {
+        self.waiting.get_mut(&number).or_else(|| self.sent.get_mut(&number))
     }
 }

@@ -8,7 +8,10 @@ use std::{pin::Pin, sync::Arc, task::Waker};
 
 use loom::{
     future::block_on,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -31,6 +34,7 @@ struct Fleet {
     in_use: AtomicUsize,
     gone: AtomicUsize,
     declined: AtomicUsize,
+    followed: Mutex<Vec<Token>>,
 }
 
 /// A replica.
@@ -51,6 +55,14 @@ impl Place for Token {
     fn decline(&mut self) {
         self.is_kept = false;
         self.fleet.declined.fetch_add(1, Ordering::SeqCst);
+    }
+
+    type Cargo = ();
+
+    /// Its call has lost its caller: it is seen to its end, and then the replica is free.
+    fn orphaned(self) {
+        let fleet = self.fleet.clone();
+        fleet.followed.lock().unwrap().push(self);
     }
 }
 
@@ -76,7 +88,7 @@ impl World {
     }
 
     fn lease(&self) -> Result<Lease<Token>, Turned> {
-        self.line.lease(self.line.ticket(), 1)
+        self.line.lease(self.line.ticket(), 1, || Some(()))
     }
 
     fn stand(&self) -> Standing<Token> {
@@ -119,7 +131,7 @@ impl World {
         assert_eq!(self.fleet.gone.load(Ordering::SeqCst), 0);
         let Ok(Lease::Now(token)) = self.lease() else { panic!("it is idle") };
         assert!(!token.is_kept);
-        assert!(self.line.lease(self.line.ticket(), 10).is_ok(), "bytes were not given back");
+        assert!(self.line.lease(self.line.ticket(), 10, || Some(())).is_ok(), "bytes were not given back");
     }
 }
 
@@ -196,6 +208,41 @@ fn nobody_overtakes() {
         assert!(!of_second || of_first);
         assert!(!of_second, "there was one replica");
         offering.join().unwrap();
+    });
+}
+
+#[test]
+fn a_caller_that_vanishes_while_its_call_is_handed_a_replica_leaves_it_to_who_follows() {
+    explore(|world| {
+        let standing = world.stand();
+        let mut sent = Vec::new();
+        world.line.send_ahead(1, |number, ()| sent.push(number));
+        let leaver = world.spawn(move |_| drop(standing));
+        let token = Token { fleet: world.fleet.clone(), is_kept: false };
+        let returned = world.line.hand(sent[0], token).err();
+        leaver.join().unwrap();
+        // Either the hand came back, or what it held was orphaned; never both, and never nothing.
+        let mut followed = std::mem::take(&mut *world.fleet.followed.lock().unwrap());
+        followed.extend(returned);
+        assert_eq!(followed.len(), 1);
+        world.line.offer(followed.pop().unwrap());
+        world.expect_calm();
+    });
+}
+
+#[test]
+fn a_call_that_is_given_back_meets_a_replica_that_is_offered_in_the_same_moment() {
+    explore(|world| {
+        let mut standing = world.stand();
+        let mut sent = Vec::new();
+        world.line.send_ahead(1, |number, ()| sent.push(number));
+        let offering = world.spawn(|w| w.offer(false));
+        world.line.give_back(sent[0]);
+        offering.join().unwrap();
+        let token = look(&mut standing).expect("idle, while somebody waits").unwrap();
+        world.line.offer(token);
+        drop(standing);
+        world.expect_calm();
     });
 }
 

@@ -5,12 +5,12 @@
 
 use std::{
     io::IoSlice,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
     sync::Arc,
 };
 
 use bytes::BytesMut;
-use millgate_contract::frame::{Frame, FrameError, HEADER_BYTES, Header, TURNS_SINCE};
+use millgate_contract::frame::{Frame, FrameError, HEADER_BYTES, Header, Role, TURNS_SINCE};
 use nix::{
     errno::Errno,
     sys::{
@@ -49,13 +49,15 @@ pub(crate) struct Connection {
     pub(crate) gateway: Arc<str>,
     /// Of its `Join`; 0 before.
     pub(crate) version: u16,
+    /// Of its `Join`.
+    pub(crate) role: Role,
     inbox: BytesMut,
 }
 
 impl Connection {
     pub(crate) fn new(fd: OwnedFd, token: u64) -> Result<Self, Errno> {
         setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(SEND_S_MAX))?;
-        Ok(Self { fd, token, gateway: "".into(), version: 0, inbox: BytesMut::new() })
+        Ok(Self { fd, token, gateway: "".into(), version: 0, role: Role::Calls, inbox: BytesMut::new() })
     }
 
     /// A frame that has arrived whole, reading what there is to read. `None`: not yet.
@@ -136,11 +138,16 @@ impl Connection {
 
     /// Writes a short frame if there is room for it now; if there is not, the gateway has stopped reading.
     pub(crate) fn send_now(&self, frame: &[u8]) -> Result<(), ConnectionError> {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        match nix::sys::socket::send(self.fd.as_raw_fd(), frame, flags) {
-            Ok(count) if count == frame.len() => Ok(()),
-            Ok(_) => Err(ConnectionError::Io(Errno::EAGAIN)),
-            Err(errno) => Err(errno.into()),
-        }
+        send_now(self.fd.as_raw_fd(), frame)
+    }
+}
+
+/// As [`Connection::send_now`], on a connection that another thread owns.
+pub(crate) fn send_now(fd: RawFd, frame: &[u8]) -> Result<(), ConnectionError> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    match nix::sys::socket::send(fd, frame, flags) {
+        Ok(count) if count == frame.len() => Ok(()),
+        Ok(_) => Err(ConnectionError::Io(Errno::EAGAIN)),
+        Err(errno) => Err(errno.into()),
     }
 }

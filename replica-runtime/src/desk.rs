@@ -22,6 +22,13 @@
 //! the lock, right after the function has returned. If an interrupt was sent before, it is told so, and eats what the
 //! function did not (`call.rs`). So one is either raised in the function, or eaten before anything else runs.
 //!
+//! # Why a call that was sent ahead is not both refused and run
+//!
+//! It lies in the socket of the running call, or in the caller's inbox, and the main thread has both. So the watcher refuses it
+//! by its number alone, under the lock and only while the running call is open, and notes that here; the main thread
+//! asks for that note, under the lock, before it runs what it has read. While the call is open the main thread runs the
+//! function, or is about to say `Accepted`, a write that is never cut in two: no frame is written into another.
+//!
 //! # The listener
 //!
 //! It is used and closed under the lock; after [`Desk::close_door`] no connection is accepted here any more.
@@ -36,11 +43,12 @@ use std::{
 use millgate_contract::{
     frame::{Frame, RefusalReason},
     ids::CallId,
+    limits,
 };
 use nix::errno::Errno;
 
 use crate::{
-    connection::{Connection, ConnectionError},
+    connection::{self, Connection, ConnectionError},
     fds::{self, Poll},
     signals::Interruptible,
 };
@@ -90,6 +98,8 @@ struct State {
     lent: HashMap<u64, Connection>,
     /// Whose calls the watcher has refused while this one runs, each once, in order.
     refused: Vec<u64>,
+    /// Up to which of their calls connections have been refused what was sent ahead; only where that was recalled.
+    recalled: HashMap<u64, CallId>,
     /// All connections for calls, to find one that the main thread owns.
     known: HashMap<u64, RawFd>,
 }
@@ -119,6 +129,7 @@ impl Desk {
             joined: Vec::new(),
             lent: HashMap::new(),
             refused: Vec::new(),
+            recalled: HashMap::new(),
             known: HashMap::new(),
         };
         let main = Interruptible::this_thread();
@@ -137,6 +148,17 @@ impl Desk {
     pub(crate) fn fetch(&self) -> (Vec<Connection>, bool) {
         let mut state = self.state();
         (std::mem::take(&mut state.joined), state.is_draining)
+    }
+
+    /// Whether a call that came by a connection of the main thread's was refused while the one before it ran.
+    pub(crate) fn is_recalled(&self, token: u64, id: CallId) -> bool {
+        self.state().recalled.get(&token).is_some_and(|last| id <= *last)
+    }
+
+    /// Refuses what has come by a connection of the main thread's, which is about to leave.
+    pub(crate) fn refuse_leaving(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
+        let recalled = self.state().recalled.get(&connection.token).copied();
+        refuse_all(connection, RefusalReason::Draining, recalled).map(drop)
     }
 
     /// A call begins on `caller`; `others` are lent.
@@ -258,6 +280,24 @@ impl Desk {
         self.state().interrupt(self.main, |running| running.id == id && *running.gateway == *gateway);
     }
 
+    /// What lies behind a running call, the call `last` included, is wanted back.
+    pub(crate) fn recall(&self, gateway: &str, id: CallId, last: CallId) {
+        let mut state = self.state();
+        let is_meant =
+            |running: &&Running| running.is_open && running.id == id && *running.gateway == *gateway;
+        let Some(token) = state.running.as_ref().filter(is_meant).map(|running| running.token) else {
+            return;
+        };
+        let Some(fd) = state.known.get(&token).copied() else { return };
+        for behind in (id.0.saturating_add(1)..=last.0).take(limits::AHEAD_CALLS_MAX).map(CallId) {
+            if connection::send_now(fd, &Frame::Refused(behind, RefusalReason::Busy).encode()).is_err() {
+                // It runs in its turn.
+                return;
+            }
+            state.recalled.insert(token, behind);
+        }
+    }
+
     /// Makes sure that an interrupt is noticed; true as long as there is one to notice.
     pub(crate) fn nudge(&self) -> bool {
         let state = self.state();
@@ -299,7 +339,8 @@ impl State {
     /// Refuses what has come by a connection while a call runs, and notes that its gateway waits.
     fn refuse(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
         let reason = if self.is_draining { RefusalReason::Draining } else { RefusalReason::Busy };
-        if refuse_all(connection, reason)? && !self.refused.contains(&connection.token) {
+        let recalled = self.recalled.get(&connection.token).copied();
+        if refuse_all(connection, reason, recalled)? && !self.refused.contains(&connection.token) {
             self.refused.push(connection.token);
         }
         Ok(())
@@ -308,6 +349,7 @@ impl State {
     /// To be called before a connection for calls is dropped.
     fn forget(&mut self, connection: &Connection, watch: &Poll) {
         self.refused.retain(|token| *token != connection.token);
+        self.recalled.remove(&connection.token);
         self.known.remove(&connection.token);
         watch.remove(connection.fd.as_raw_fd());
     }
@@ -319,14 +361,17 @@ impl State {
     }
 }
 
-/// Refuses each call that has arrived on `connection`; whether there was one.
-pub(crate) fn refuse_all(
+/// Refuses each call that has arrived on `connection`, but for those up to `recalled`, which were before; whether there
+/// was one.
+fn refuse_all(
     connection: &mut Connection,
     reason: RefusalReason,
+    recalled: Option<CallId>,
 ) -> Result<bool, ConnectionError> {
     let mut has_called = false;
     while let Some(frame) = connection.receive()? {
         match frame {
+            Frame::Call(call, _) if recalled.is_some_and(|last| call.id <= last) => {}
             Frame::Call(call, _) => {
                 connection.send_now(&Frame::Refused(call.id, reason).encode())?;
                 has_called = true;

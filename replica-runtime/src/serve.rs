@@ -27,7 +27,7 @@ use pyo3::prelude::*;
 use crate::{
     call::{Answer, Runner},
     connection::{Connection, ConnectionError},
-    desk::{self, Desk},
+    desk::Desk,
     fds::{self, Poll},
     log, page,
     policy::Policy,
@@ -194,6 +194,9 @@ impl<'a> Server<'a> {
     fn handle(&mut self, index: usize, received: Result<Option<Frame>, ConnectionError>) {
         match received {
             Ok(None | Some(Frame::Cancel(_))) => {}
+            // It was refused while the one before it ran, before it was read.
+            Ok(Some(Frame::Call(call, _)))
+                if self.desk.is_recalled(self.connections[index].token, call.id) => {}
             Ok(Some(Frame::Call(call, body))) => {
                 if self.turns.may_call(self.connections[index].token) {
                     self.call(index, &call, &body);
@@ -356,7 +359,7 @@ impl<'a> Server<'a> {
         self.connections.extend(joined);
         for connection in &mut self.connections {
             // Whoever cannot be told sees the end of the connection.
-            let _ = desk::refuse_all(connection, RefusalReason::Draining);
+            let _ = self.desk.refuse_leaving(connection);
         }
     }
 }

@@ -53,6 +53,7 @@ pub(crate) struct Watch {
 struct Watcher {
     watch: Watch,
     newcomers: HashMap<u64, Connection>,
+    /// For control, and for words aside.
     controls: HashMap<u64, Connection>,
     next_token: u64,
     /// A call whose gateway is gone, and when it must have ended.
@@ -192,17 +193,18 @@ impl Watcher {
         let mut connection = self.newcomers.remove(&token).expect("it was found above");
         connection.gateway = join.gateway.into();
         connection.version = join.version;
+        connection.role = join.role;
         match join.role {
             Role::Calls => {
                 self.watch.desk.join(connection);
                 // A call may have come with the `Join`, and then epoll has nothing more to tell.
                 self.watch.desk.refuse(token);
             }
-            Role::Control if self.controls.len() < CONTROLS_MAX => {
+            Role::Control | Role::Aside if self.controls.len() < CONTROLS_MAX => {
                 self.controls.insert(token, connection);
                 self.hear_control(token);
             }
-            Role::Control => self.watch.desk.watch.remove(connection.fd.as_raw_fd()),
+            Role::Control | Role::Aside => self.watch.desk.watch.remove(connection.fd.as_raw_fd()),
         }
     }
 
@@ -212,12 +214,15 @@ impl Watcher {
             match connection.receive() {
                 Ok(None) => return,
                 Ok(Some(Frame::Cancel(id))) => self.watch.desk.cancel(&connection.gateway, id),
+                Ok(Some(Frame::Recall(id, last))) => self.watch.desk.recall(&connection.gateway, id, last),
                 _ => break,
             }
         }
         let connection = self.controls.remove(&token).expect("it was found above");
         self.watch.desk.watch.remove(connection.fd.as_raw_fd());
-        if !self.controls.values().any(|other| other.gateway == connection.gateway) {
+        let speaks_for_it =
+            |other: &Connection| other.role == Role::Control && other.gateway == connection.gateway;
+        if speaks_for_it(&connection) && !self.controls.values().any(speaks_for_it) {
             self.orphan = self.watch.desk.vanished(&connection.gateway).or(self.orphan);
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Every rule that the small runtime can be told to break.
-const RULES: [&str; 19] = [
+const RULES: [&str; 20] = [
     "start",
     "missing-function",
     "spare",
@@ -22,6 +22,7 @@ const RULES: [&str; 19] = [
     "unknown-frame",
     "garbage",
     "busy",
+    "ahead",
     "exception",
     "bad-request",
     "control",

@@ -27,6 +27,7 @@ mod kind {
     // 8 `Chunk` and 9 `End` are reserved for streaming.
     pub(super) const GRANT: u8 = 10;
     pub(super) const DECLINE: u8 = 11;
+    pub(super) const RECALL: u8 = 12;
 }
 
 /// A header, checked.
@@ -85,6 +86,7 @@ impl Header {
                 role: match head.u8("role")? {
                     0 => Role::Calls,
                     1 => Role::Control,
+                    2 => Role::Aside,
                     _ => return Err(FrameError::Field("role")),
                 },
                 gateway: head.text("gateway")?.to_owned(),
@@ -112,6 +114,7 @@ impl Header {
             kind::CANCEL => Frame::Cancel(id),
             kind::GRANT => Frame::Grant,
             kind::DECLINE => Frame::Decline,
+            kind::RECALL => Frame::Recall(id, CallId(head.u64("last")?)),
             _ if self.is_optional => return Ok(None),
             unknown => return Err(FrameError::UnknownKind(unknown)),
         }))
@@ -179,6 +182,7 @@ impl Frame {
                 head.u8(match join.role {
                     Role::Calls => 0,
                     Role::Control => 1,
+                    Role::Aside => 2,
                 });
                 head.text(&join.gateway);
                 head.finish(kind::JOIN, CallId(0), 0);
@@ -205,6 +209,11 @@ impl Frame {
             Self::Cancel(id) => Head::new(&mut out).finish(kind::CANCEL, *id, 0),
             Self::Grant => Head::new(&mut out).finish_optional(kind::GRANT),
             Self::Decline => Head::new(&mut out).finish_optional(kind::DECLINE),
+            Self::Recall(running, last) => {
+                let mut head = Head::new(&mut out);
+                head.u64(last.0);
+                head.fill_in(kind::RECALL, FLAG_OPTIONAL, *running, 0);
+            }
         }
         out.freeze()
     }
@@ -217,6 +226,14 @@ pub fn encode_call_head(out: &mut BytesMut, call: &Call, body_bytes: usize) {
     head.text(call.request_id.as_str());
     head.text(&call.traceparent);
     head.finish(kind::CALL, call.id, body_bytes);
+}
+
+/// Gives a frame that is written already its call's number.
+///
+/// # Panics
+/// If the frame has no header.
+pub fn number(frame: &mut [u8], id: CallId) {
+    frame[8..HEADER_BYTES].copy_from_slice(&id.0.to_le_bytes());
 }
 
 /// Header and head of an answer, whose `value` and `metrics` the caller writes behind it.

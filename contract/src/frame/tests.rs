@@ -70,6 +70,7 @@ fn one_of_each() -> Vec<(&'static str, Frame)> {
         ("cancel", Frame::Cancel(CallId(7))),
         ("grant", Frame::Grant),
         ("decline", Frame::Decline),
+        ("recall", Frame::Recall(CallId(7), CallId(9))),
     ]
 }
 
@@ -114,13 +115,13 @@ fn a_header_that_promises_too_much_is_refused_before_anything_is_read() {
 }
 
 #[test]
-fn whoever_does_not_know_a_turn_may_skip_its_frames() {
-    for frame in [Frame::Grant, Frame::Decline] {
+fn whoever_does_not_know_a_later_version_s_frames_may_skip_them() {
+    let may_be_unknown = [Frame::Grant, Frame::Decline, Frame::Recall(CallId(7), CallId(9))];
+    for frame in &may_be_unknown {
         assert_eq!(frame.encode()[5], FLAG_OPTIONAL);
     }
     for frame in one_of_each().into_iter().map(|(_, frame)| frame) {
-        let is_about_a_turn = matches!(frame, Frame::Grant | Frame::Decline);
-        assert_eq!(frame.encode()[5] == FLAG_OPTIONAL, is_about_a_turn, "{frame:?}");
+        assert_eq!(frame.encode()[5] == FLAG_OPTIONAL, may_be_unknown.contains(&frame), "{frame:?}");
     }
 }
 
@@ -140,6 +141,18 @@ fn each_fact_of_an_answer_comes_back_as_it_was() {
         let frame = Frame::Done(done);
         assert_eq!(decode(&frame.encode()), Ok(Some(frame)));
     }
+}
+
+#[test]
+fn a_call_that_is_written_already_can_be_numbered() {
+    let Some((_, Frame::Call(call, body))) = one_of_each().into_iter().find(|(name, _)| *name == "call")
+    else {
+        panic!("there is one of each");
+    };
+    let mut frame =
+        BytesMut::from(&Frame::Call(Call { id: CallId(0), ..call.clone() }, body.clone()).encode()[..]);
+    number(&mut frame, call.id);
+    assert_eq!(decode(&frame.freeze()), Ok(Some(Frame::Call(call, body))));
 }
 
 #[test]

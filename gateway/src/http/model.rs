@@ -8,7 +8,12 @@ use millgate_contract::{ids::RequestId, refusal::Refusal};
 
 use super::{Body, CallerBody, access::Record, answer, body, cors};
 use crate::{
-    authentication::authenticate, call::Order, dispatch::dispatch, gateway::Inner, prediction, routes::Route,
+    authentication::authenticate,
+    call::{Order, Terms},
+    dispatch::dispatch,
+    gateway::Inner,
+    prediction,
+    routes::Route,
     split::split,
 };
 
@@ -58,15 +63,13 @@ async fn call(
     }
     let allowance = prediction::set_aside(inner, &route)?;
     let traceparent = record.traceparent.clone();
-    let order = Order {
-        request_id: id,
-        traceparent: &traceparent,
-        body: &request,
+    let terms = Terms {
         timeout_ms: route.spec.request_timeout_ms,
         on_hang_up: route.spec.on_hang_up,
         cancel_grace: Duration::from_millis(inner.config.cancel_grace_ms),
-        tasks: &inner.tasks,
+        tasks: Arc::clone(&inner.tasks),
     };
+    let order = Order { request_id: id, traceparent: &traceparent, body: &request, terms: &terms };
     record.line_up();
     let done = dispatch(inner, &route, &order, &mut record.progress).await?;
     record.timings = Some(done.timings);

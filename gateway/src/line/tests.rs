@@ -4,7 +4,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -22,6 +22,8 @@ struct Token {
     is_retired: Arc<AtomicBool>,
     is_kept: bool,
     declined: Arc<AtomicUsize>,
+    /// Handed to calls that were gone.
+    orphaned: Arc<Mutex<Vec<u32>>>,
 }
 
 impl Place for Token {
@@ -37,10 +39,23 @@ impl Place for Token {
         self.is_kept = false;
         self.declined.fetch_add(1, Ordering::SeqCst);
     }
+
+    /// What the test knows it by.
+    type Cargo = char;
+
+    fn orphaned(self) {
+        self.orphaned.lock().unwrap().push(self.number);
+    }
 }
 
 fn token(number: u32) -> Token {
-    Token { number, is_retired: Arc::default(), is_kept: false, declined: Arc::default() }
+    Token {
+        number,
+        is_retired: Arc::default(),
+        is_kept: false,
+        declined: Arc::default(),
+        orphaned: Arc::default(),
+    }
 }
 
 fn line(calls_max: usize, bytes_max: usize) -> Arc<Line<Token>> {
@@ -48,7 +63,7 @@ fn line(calls_max: usize, bytes_max: usize) -> Arc<Line<Token>> {
 }
 
 fn stand(line: &Arc<Line<Token>>, ticket: Ticket) -> Standing<Token> {
-    match line.lease(ticket, 1).unwrap() {
+    match line.lease(ticket, 1, || None).unwrap() {
         Lease::Later(standing) => standing,
         Lease::Now(_) => panic!("nothing was idle"),
     }
@@ -81,7 +96,7 @@ fn a_call_that_must_wait_again_keeps_its_place() {
     let line = line(2, 10);
     let first = line.ticket();
     line.offer(token(1));
-    assert!(matches!(line.lease(first, 1), Ok(Lease::Now(_))));
+    assert!(matches!(line.lease(first, 1, || None), Ok(Lease::Now(_))));
     let mut others: Vec<_> = (0..2).map(|_| stand(&line, line.ticket())).collect();
     let mut again = stand(&line, first.again());
     line.offer(token(2));
@@ -93,11 +108,11 @@ fn a_call_that_must_wait_again_keeps_its_place() {
 fn a_full_line_turns_a_call_away_by_number_and_by_bytes() {
     let by_calls = line(1, 1_000);
     let _first = stand(&by_calls, by_calls.ticket());
-    assert_eq!(by_calls.lease(by_calls.ticket(), 1).err(), Some(Turned::Full));
+    assert_eq!(by_calls.lease(by_calls.ticket(), 1, || None).err(), Some(Turned::Full));
     let by_bytes = line(10, 100);
-    let _first = by_bytes.lease(by_bytes.ticket(), 60).unwrap();
-    assert_eq!(by_bytes.lease(by_bytes.ticket(), 60).err(), Some(Turned::Full));
-    assert!(by_bytes.lease(by_bytes.ticket(), 40).is_ok());
+    let _first = by_bytes.lease(by_bytes.ticket(), 60, || None).unwrap();
+    assert_eq!(by_bytes.lease(by_bytes.ticket(), 60, || None).err(), Some(Turned::Full));
+    assert!(by_bytes.lease(by_bytes.ticket(), 40, || None).is_ok());
 }
 
 #[test]
@@ -149,7 +164,7 @@ fn a_replica_that_is_kept_for_nobody_is_declined_and_idle() {
     assert_eq!((declined.load(Ordering::SeqCst), line.idle_len()), (1, 1));
     line.offer(kept(2));
     assert_eq!((declined.load(Ordering::SeqCst), line.idle_len()), (2, 2));
-    let Ok(Lease::Now(token)) = line.lease(line.ticket(), 1) else { panic!("two are idle") };
+    let Ok(Lease::Now(token)) = line.lease(line.ticket(), 1, || None) else { panic!("two are idle") };
     assert!(!token.is_kept);
 }
 
@@ -167,6 +182,102 @@ fn what_is_taken_comes_back_by_its_drop() {
     assert!(budget.take(usize::MAX).is_none());
 }
 
+/// A call that may be sent ahead.
+fn stand_with(line: &Arc<Line<Token>>, cargo: char) -> Standing<Token> {
+    match line.lease(line.ticket(), 1, || Some(cargo)).unwrap() {
+        Lease::Later(standing) => standing,
+        Lease::Now(_) => panic!("nothing was idle"),
+    }
+}
+
+/// What is sent ahead, and the places of those calls.
+fn send_ahead(line: &Line<Token>, calls_max: usize) -> (String, Vec<u64>) {
+    let (mut cargo, mut numbers) = (String::new(), Vec::new());
+    line.send_ahead(calls_max, |number, one| {
+        cargo.push(one);
+        numbers.push(number);
+    });
+    (cargo, numbers)
+}
+
+#[test]
+fn the_oldest_calls_are_sent_ahead_and_handed_the_replica_in_their_order() {
+    let line = line(10, 10);
+    let mut standing: Vec<_> = ['a', 'b', 'c', 'd'].map(|cargo| stand_with(&line, cargo)).into();
+    let (cargo, numbers) = send_ahead(&line, 2);
+    assert_eq!(cargo, "ab");
+    assert_eq!(send_ahead(&line, 1).0, "c");
+    assert_eq!(line.len(), 1);
+    assert_eq!(line.census().calls, 4, "who was sent ahead still waits");
+    // Another replica is for those that were not.
+    line.offer(token(2));
+    assert_eq!(standing.iter_mut().map(granted).collect::<Vec<_>>(), [None, None, None, Some(2)]);
+    assert!(standing[0].is_sent());
+    for number in 0..2 {
+        assert!(line.hand(numbers[number], token(1)).is_ok());
+        assert!(standing[number].is_sent());
+        assert_eq!(granted(&mut standing[number]), Some(1));
+    }
+}
+
+#[test]
+fn a_call_that_cannot_be_sent_ahead_is_not_overtaken() {
+    let line = line(10, 10);
+    let _first = stand(&line, line.ticket());
+    let _second = stand_with(&line, 'b');
+    assert_eq!(send_ahead(&line, 2).0, "");
+}
+
+#[test]
+fn a_call_that_is_given_back_has_its_old_place_and_is_not_sent_ahead_again() {
+    let line = line(10, 2);
+    let mut first = stand_with(&line, 'a');
+    let mut second = stand_with(&line, 'b');
+    let (_, numbers) = send_ahead(&line, 1);
+    line.give_back(numbers[0]);
+    assert!(!first.is_sent());
+    assert_eq!(send_ahead(&line, 2).0, "");
+    line.offer(token(1));
+    assert_eq!((granted(&mut second), granted(&mut first)), (None, Some(1)));
+    // What is given back while a replica is idle is granted it.
+    line.offer(token(2));
+    assert_eq!(granted(&mut second), Some(2));
+    let mut third = stand_with(&line, 'c');
+    let (_, numbers) = send_ahead(&line, 1);
+    line.offer(token(3));
+    line.give_back(numbers[0]);
+    assert_eq!(granted(&mut third), Some(3));
+}
+
+#[test]
+fn who_holds_a_replica_learns_that_a_call_sent_ahead_has_lost_its_caller() {
+    let line = line(10, 2);
+    let (first, second) = (stand_with(&line, 'a'), stand_with(&line, 'b'));
+    let (_, numbers) = send_ahead(&line, 2);
+    drop(first);
+    assert_eq!(line.hand(numbers[0], token(1)).map_err(|token| token.number), Err(1));
+    // And who vanishes once it has been handed one leaves it to whoever follows such calls, not to the line.
+    let handed = token(2);
+    let orphaned = handed.orphaned.clone();
+    assert!(line.hand(numbers[1], handed).is_ok());
+    drop(second);
+    assert_eq!(*orphaned.lock().unwrap(), [2]);
+    assert_eq!((line.idle_len(), line.census().calls), (0, 0));
+    assert!(line.lease(line.ticket(), 2, || None).is_ok(), "bytes were not given back");
+}
+
+#[test]
+fn who_is_sent_ahead_is_not_sent_away() {
+    let line = line(10, 10);
+    let (mut first, mut second) = (stand_with(&line, 'a'), stand_with(&line, 'b'));
+    let (_, numbers) = send_ahead(&line, 1);
+    line.close();
+    assert!(poll(&mut first).is_pending(), "it may have begun");
+    assert!(matches!(poll(&mut second), Poll::Ready(Err(Turned::Dismissed))));
+    line.give_back(numbers[0]);
+    assert!(matches!(poll(&mut first), Poll::Ready(Err(Turned::Dismissed))));
+}
+
 #[test]
 fn everyone_can_be_sent_away() {
     let line = line(10, 10);
@@ -182,9 +293,9 @@ fn a_closed_line_turns_everyone_away_until_it_opens() {
     let mut standing = stand(&line, line.ticket());
     line.close();
     assert!(matches!(poll(&mut standing), Poll::Ready(Err(Turned::Dismissed))));
-    assert_eq!(line.lease(line.ticket(), 1).err(), Some(Turned::Dismissed));
+    assert_eq!(line.lease(line.ticket(), 1, || None).err(), Some(Turned::Dismissed));
     line.open();
-    assert!(line.lease(line.ticket(), 1).is_ok());
+    assert!(line.lease(line.ticket(), 1, || None).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,7 +321,7 @@ proptest! {
         let mut arrivals = 0..;
         for (event, index) in events {
             match event {
-                0 => match line.lease(line.ticket(), 1).unwrap() {
+                0 => match line.lease(line.ticket(), 1, || None).unwrap() {
                     Lease::Now(token) => {
                         prop_assert_eq!(line.len(), 0, "served before those in line");
                         running.push(token);
@@ -274,7 +385,7 @@ proptest! {
                     let ticket = line.ticket();
                     let arrival = arrivals.next().unwrap();
                     let has_room = calls < CALLS_MAX && in_line + bytes <= BYTES_MAX && in_all + bytes <= BUDGET;
-                    match line.lease(ticket, bytes) {
+                    match line.lease(ticket, bytes, || None) {
                         Ok(Lease::Later(standing)) => {
                             prop_assert!(has_room);
                             stood[at].push(Stood { arrival, bytes, ticket, standing });
@@ -294,7 +405,7 @@ proptest! {
                     prop_assert!(granted(&mut standing).is_some());
                     drop(standing);
                     prop_assert!(stood[at].iter_mut().all(|other| granted(&mut other.standing).is_none()));
-                    let Ok(Lease::Later(standing)) = line.lease(ticket.again(), bytes) else {
+                    let Ok(Lease::Later(standing)) = line.lease(ticket.again(), bytes, || None) else {
                         return Err(TestCaseError::fail("who stood before was turned away"));
                     };
                     stood[at].push(Stood { arrival, bytes, ticket, standing });
@@ -329,7 +440,7 @@ fn no_race_of_a_grant_and_a_vanishing_caller_loses_a_replica() {
             scope.spawn(move || {
                 let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
                 for round in 0_usize..3_000 {
-                    let mut lease = line.lease(line.ticket(), 1).unwrap();
+                    let mut lease = line.lease(line.ticket(), 1, || None).unwrap();
                     let looks_max = if (thread + round) % 2 == 0 { usize::MAX } else { round % 3 };
                     let mut looks = 0;
                     let token = loop {

@@ -24,7 +24,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{deaths::Deaths, keeper, link::Link, usage::Usage, watch};
+use super::{ahead::Pace, deaths::Deaths, keeper, link::Link, usage::Usage, watch};
 use crate::{line::Line, metrics::Start};
 
 /// Words to a supervisor that wait for it to listen: one for each slot is all that can be of use.
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     line: Arc<Line<Link>>,
     deaths: Deaths,
     usage: Usage,
+    pace: Pace,
     is_retired: AtomicBool,
     /// Why it cannot start, by its supervisor's word.
     failure: ArcSwapOption<String>,
@@ -84,6 +85,7 @@ impl Deployment {
             line: founding.line,
             deaths: Deaths::default(),
             usage: Usage::default(),
+            pace: Pace::default(),
             is_retired: AtomicBool::new(false),
             failure: ArcSwapOption::empty(),
             start: ArcSwapOption::empty(),
@@ -145,6 +147,16 @@ impl Shared {
 
     pub(crate) fn usage(&self) -> &Usage {
         &self.usage
+    }
+
+    /// What its calls cost.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// A call that must wait may be sent to its replicas ahead.
+    pub(crate) fn takes_ahead(&self) -> bool {
+        self.pace.calls() > 0
     }
 
     pub(crate) fn is_retired(&self) -> bool {

@@ -16,21 +16,27 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use millgate_contract::{
-    frame::{Frame, FrameError, HEADER_BYTES, Header, Hello, Join, PROTOCOL, Role, TURNS_SINCE},
+    frame::{
+        AHEAD_SINCE, Frame, FrameError, HEADER_BYTES, Header, Hello, Join, PROTOCOL, Role, TURNS_SINCE,
+        Timings,
+    },
     ids::{CallId, SlotIndex},
     limits,
     spec::DeploymentSpec,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::UnixStream,
     sync::oneshot,
 };
 
-use super::{deaths::Death, deployment::Shared};
-use crate::line::Place;
+use super::{ahead::Ahead, deaths::Death, deployment::Shared};
+use crate::{
+    call::{self, Terms},
+    line::Place,
+};
 
 /// Bytes read at once; a link's buffer shrinks back to it after a large answer.
 const READ_BYTES: usize = 16 * 1024;
@@ -72,6 +78,8 @@ pub(crate) struct Link {
     /// Header and head of the call being written; kept for its memory.
     pub(crate) head: BytesMut,
     received: BytesMut,
+    /// Calls that lie before the replica, behind the one that runs.
+    pub(crate) ahead: Ahead,
     calls: u64,
     /// It has answered a call: its keeper need not pause before the next one.
     has_served: Arc<AtomicBool>,
@@ -92,6 +100,13 @@ impl Place for Link {
         self.is_kept = false;
         // Written whole or, when there is no room for even this, not at all; then the turn passes with its time.
         let _ = self.stream.try_write(&Frame::Decline.encode());
+    }
+
+    /// A whole frame without its number.
+    type Cargo = BytesMut;
+
+    fn orphaned(self) {
+        call::follow(self);
     }
 }
 
@@ -130,6 +145,7 @@ impl Link {
             is_kept: false,
             head,
             received,
+            ahead: Ahead::default(),
             calls: 0,
             has_served,
             home: None,
@@ -173,6 +189,8 @@ impl Link {
 
     /// Gives the link back to its keeper, to be offered again when the replica has time for this gateway.
     pub(crate) fn go_home(mut self) {
+        // What is sent ahead to a replica of several gateways comes back most of the time.
+        self.shared.pace().forget();
         if let Some(home) = self.home.take() {
             // The keeper is gone when the deployment is retired; then the link ends here.
             let _ = home.send(self);
@@ -185,6 +203,41 @@ impl Link {
         self.is_kept = false;
         self.calls += 1;
         CallId(self.calls)
+    }
+
+    /// Sends the oldest calls of the line ahead, if there is room for a few and the replica can give them back.
+    pub(crate) fn send_ahead(&mut self, terms: &Terms) {
+        let room = self.shared.pace().calls();
+        // Several at a time: each write costs a system call.
+        if self.version < AHEAD_SINCE || self.ahead.len() > room / 2 || self.is_retired() {
+            return;
+        }
+        let (calls, ahead) = (&mut self.calls, &mut self.ahead);
+        self.shared.line().send_ahead(room - ahead.len(), |number, frame| {
+            *calls += 1;
+            ahead.add(number, CallId(*calls), frame);
+        });
+        if !ahead.is_empty() {
+            ahead.set_terms(terms);
+            // What goes wrong here is seen by whoever reads.
+            let _ = self.write_ahead();
+        }
+    }
+
+    /// Those behind the call that runs are wanted back, if they are not already: the last of them.
+    pub(crate) fn recall(&mut self) -> Option<CallId> {
+        let last = self.ahead.take_back()?;
+        self.shared.pace().forget();
+        Some(last)
+    }
+
+    /// Writes what there is room for.
+    fn write_ahead(&mut self) -> io::Result<()> {
+        while !self.ahead.unwritten.is_empty() {
+            let written = self.stream.try_write(&self.ahead.unwritten)?;
+            self.ahead.unwritten.advance(written);
+        }
+        Ok(())
     }
 
     /// False when something arrived that an idle replica has no business saying, or the connection has ended.
@@ -216,6 +269,20 @@ impl Link {
     /// Reads more bytes; 0 is the end. May be dropped and called again.
     pub(crate) async fn read(&mut self) -> io::Result<usize> {
         self.received.reserve(READ_BYTES);
+        while !self.ahead.unwritten.is_empty() {
+            // Both at once: the replica may be at writing, too, until we read.
+            let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).await?;
+            if ready.is_readable() {
+                match self.stream.try_read_buf(&mut self.received) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return read,
+                }
+            }
+            match self.write_ahead() {
+                Err(e) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+                _ => {}
+            }
+        }
         self.stream.read_buf(&mut self.received).await
     }
 
@@ -238,9 +305,14 @@ impl Link {
         Ok(())
     }
 
+    /// Its replica has answered.
+    pub(crate) fn served(&self, cost: &Timings) {
+        self.has_served.store(true, Ordering::Relaxed);
+        self.shared.pace().learn(cost);
+    }
+
     /// Its replica has answered and takes other calls: those of this gateway next, or not before its turn (`is_queued`).
     pub(crate) fn release(mut self, is_queued: bool) {
-        self.has_served.store(true, Ordering::Relaxed);
         if self.received.is_empty() && self.received.capacity() > KEPT_BYTES_MAX {
             self.received = BytesMut::new();
         }
@@ -249,11 +321,6 @@ impl Link {
         }
         let line = Arc::clone(self.shared.line());
         line.offer(self);
-    }
-
-    /// Ends the connection to a replica that has answered and takes no other call.
-    pub(crate) fn leave(self) {
-        self.has_served.store(true, Ordering::Relaxed);
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum Act {
     DropUnaccepted,
     /// Ends the connection after `Accepted`.
     DropAccepted,
+    /// Accepts, and ends the connection once it is let go.
+    DropLater(Arc<Notify>),
     /// Reads the call and never says anything.
     Silent,
     /// Accepts and never says anything more.

@@ -1,7 +1,7 @@
 //! A deployment that does as it is told: the sockets of its slots and of its supervisor, and for each call an [`Act`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     future::pending,
     path::{Path, PathBuf},
     sync::{
@@ -53,11 +53,15 @@ struct State {
     /// Replicas that have begun to read a call and will not go on.
     half_read: Mutex<Vec<ReplicaId>>,
     cancelled: Mutex<Vec<CallId>>,
+    /// Calls behind which others are wanted back, and the last of those. They are not given back.
+    recalled: Mutex<Vec<(CallId, CallId)>>,
     /// Replicas whose turn was declined.
     declined: Mutex<Vec<ReplicaId>>,
     told: Mutex<Vec<ToSupervisor>>,
     /// Told at each change of the lists above.
     changed: watch::Sender<u64>,
+    /// Who has read the latest call in each slot.
+    readers: Mutex<HashMap<u16, ReplicaId>>,
     words: broadcast::Sender<FromSupervisor>,
     greeting: Mutex<GreetAs>,
     processes: AtomicU64,
@@ -98,9 +102,11 @@ impl Double {
             calls: Mutex::default(),
             half_read: Mutex::default(),
             cancelled: Mutex::default(),
+            recalled: Mutex::default(),
             declined: Mutex::default(),
             told: Mutex::default(),
             changed: watch::Sender::new(0),
+            readers: Mutex::default(),
             words: broadcast::Sender::new(64),
             greeting: Mutex::default(),
             processes: AtomicU64::new(0),
@@ -205,6 +211,15 @@ impl Double {
 
     pub(crate) async fn until_read(&self, calls: usize) {
         self.until(|double| double.read().len() >= calls).await;
+    }
+
+    /// The process that has read the latest call in a slot.
+    pub(crate) fn replica(&self, slot: u16) -> String {
+        self.state.readers.lock().unwrap()[&slot].as_str().to_owned()
+    }
+
+    pub(crate) fn recalled(&self) -> Vec<(CallId, CallId)> {
+        self.state.recalled.lock().unwrap().clone()
     }
 
     pub(crate) fn cancelled(&self) -> Vec<CallId> {
@@ -323,8 +338,13 @@ async fn serve_connection(state: Arc<State>, slot: SlotIndex, mut stream: UnixSt
                 assert_eq!(role, Role::Control);
                 state.note(&state.cancelled, id);
             }
+            Frame::Recall(id, last) => {
+                assert_eq!(role, Role::Aside);
+                state.note(&state.recalled, (id, last));
+            }
             Frame::Call(call, body) => {
                 let id = call.id;
+                state.readers.lock().unwrap().insert(slot.0, connection.hello.replica.clone());
                 state.note(&state.calls, call);
                 let act = state.acts.lock().unwrap().pop_front().unwrap_or(Act::Echo);
                 state.note(&state.read, text(&body));
@@ -405,6 +425,10 @@ impl Connection<'_> {
                 self.grant().await
             }
             Act::DropAccepted => None,
+            Act::DropLater(go) => {
+                go.notified().await;
+                None
+            }
             Act::SilentAccepted => pending().await,
             Act::WrongId => {
                 self.say(Frame::Done(Done { id: CallId(id.0 + 1), ..echo })).await?;

@@ -1,11 +1,11 @@
 //! Replicas as several gateways meet them. Each decides whose turn it is by the real replica's own module, runs a call for a
 //! moment, stalls now and then, and dies, all by dice; its supervisor is a [`Double`].
 //!
-//! A replica here checks what it sees: that no call starts twice, that none comes while its connection runs another, and
+//! A replica here checks what it sees: that no call starts twice, that none is sent ahead to one that cannot give it back, and
 //! that no gateway is served twice while another one waits.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     future::pending,
     path::Path,
     sync::{
@@ -16,9 +16,11 @@ use std::{
 };
 
 use millgate_contract::{
-    frame::{Done, Frame, Hello, Outcome, PROTOCOL, ProtocolRange, RefusalReason, Role, TURNS_SINCE},
+    frame::{
+        AHEAD_SINCE, Done, Frame, Hello, Outcome, PROTOCOL, ProtocolRange, RefusalReason, Role, TURNS_SINCE,
+    },
     ids::{BuildId, CallId, DeploymentId, ReplicaId, SlotIndex},
-    limits::TURN_MS_MAX,
+    limits::{AHEAD_CALLS_MAX, TURN_MS_MAX},
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -59,6 +61,10 @@ pub(crate) struct Seen {
     pub(crate) died: Mutex<HashSet<String>>,
     /// How often whose turn it was has been decided.
     pub(crate) turns: Mutex<u64>,
+    /// How many calls were sent ahead.
+    pub(crate) ahead: Mutex<u64>,
+    /// How many of those were wanted back.
+    pub(crate) recalled: Mutex<u64>,
 }
 
 impl Fleet {
@@ -94,8 +100,9 @@ async fn keep_filled(
 ) {
     for number in 0.. {
         let replica = ReplicaId::new(format!("d1-s{slot}-{number}"));
-        // Now and then one of the version before.
-        let protocol = if dice.roll(5) == 0 { ProtocolRange { min: 1, max: 1 } } else { PROTOCOL };
+        // Now and then one of a version before.
+        let max = if dice.roll(4) == 0 { 1 + u16::try_from(dice.roll(2)).unwrap() } else { PROTOCOL.max };
+        let protocol = ProtocolRange { max, ..PROTOCOL };
         let hello = Hello {
             protocol,
             deployment: DeploymentId::new("d1"),
@@ -114,6 +121,7 @@ async fn keep_filled(
             refused: Vec::new(),
             peers: HashMap::new(),
             running: None,
+            behind: VecDeque::new(),
             waits: HashMap::new(),
         };
         let readers = process.live(&listener, dies_at).await;
@@ -141,6 +149,7 @@ async fn keep_filled(
 struct Peer {
     writer: OwnedWriteHalf,
     version: u16,
+    role: Role,
 }
 
 struct Running {
@@ -160,6 +169,8 @@ struct Process<'a> {
     refused: Vec<u64>,
     peers: HashMap<u64, Peer>,
     running: Option<Running>,
+    /// Calls that were sent ahead, behind the running one on its connection.
+    behind: VecDeque<(CallId, String)>,
     /// Who waits, and how often each other one was served meanwhile.
     waits: HashMap<u64, HashMap<u64, u32>>,
 }
@@ -191,7 +202,7 @@ impl Process<'_> {
                 accepted = listener.accept() => {
                     let token = tokens.next().unwrap();
                     let (mut reader, writer) = accepted.unwrap().0.into_split();
-                    self.peers.insert(token, Peer { writer, version: 0 });
+                    self.peers.insert(token, Peer { writer, version: 0, role: Role::Calls });
                     self.say(token, Frame::Hello(self.hello.clone())).await;
                     let tell = tell.clone();
                     readers.spawn(async move {
@@ -212,10 +223,15 @@ impl Process<'_> {
         }
         match frame {
             Some(Frame::Join(join)) => {
-                assert_eq!(join.role, Role::Calls);
-                self.peers.get_mut(&token).unwrap().version = join.version;
+                assert_ne!(join.role, Role::Control, "no caller's model cancels");
+                let peer = self.peers.get_mut(&token).unwrap();
+                (peer.version, peer.role) = (join.version, join.role);
             }
             Some(Frame::Call(call, body)) => self.call(token, call.id, text(&body)).await,
+            Some(Frame::Recall(id, last)) => {
+                assert_eq!(self.peers[&token].role, Role::Aside);
+                self.give_back(id, last).await;
+            }
             Some(Frame::Decline) => {
                 if self.turn.is_some_and(|turn| turn.0 == token) {
                     self.lose_turn(token);
@@ -243,7 +259,16 @@ impl Process<'_> {
     async fn call(&mut self, token: u64, id: CallId, request: String) {
         let seed = self.seen.seed;
         if let Some(running) = &self.running {
-            assert_ne!(running.token, token, "seed {seed}: a call on a busy connection");
+            if running.token == token {
+                assert!(
+                    self.peers[&token].version >= AHEAD_SINCE,
+                    "seed {seed}: a call on a busy connection"
+                );
+                self.behind.push_back((id, request));
+                assert!(self.behind.len() <= AHEAD_CALLS_MAX, "seed {seed}");
+                *self.seen.ahead.lock().unwrap() += 1;
+                return;
+            }
             self.refused.push(token);
         } else if self.turns.may_call(token) {
             return self.begin(token, id, request).await;
@@ -291,6 +316,20 @@ impl Process<'_> {
         }
         self.say(token, Frame::Done(Done { is_queued, ..done(id, Outcome::Ok, request.into()) })).await;
         self.pass_turn().await;
+        for (id, request) in std::mem::take(&mut self.behind) {
+            // The first one runs now, if it may, and the others are behind it.
+            self.call(token, id, request).await;
+        }
+    }
+
+    /// Refuses those behind a running call, if it is that one that runs.
+    async fn give_back(&mut self, id: CallId, last: CallId) {
+        let Some(running) = self.running.as_ref().filter(|running| running.id == id) else { return };
+        let token = running.token;
+        while let Some((behind, _)) = self.behind.pop_front_if(|(behind, _)| *behind <= last) {
+            *self.seen.recalled.lock().unwrap() += 1;
+            self.say(token, Frame::Refused(behind, RefusalReason::Busy)).await;
+        }
     }
 
     async fn expire(&mut self) {

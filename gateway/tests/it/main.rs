@@ -4,6 +4,7 @@
 
 mod act;
 mod admission;
+mod ahead;
 mod answers;
 mod callers;
 mod deployed;

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 use millgate_contract::{
-    frame::{Frame, HEADER_BYTES, Outcome, RefusalReason, Role},
+    frame::{AHEAD_SINCE, Frame, HEADER_BYTES, Outcome, RefusalReason, Role},
     limits,
     nursery::FromReplica,
 };
@@ -110,6 +110,35 @@ pub(crate) fn busy(candidate: &Candidate) -> Kept {
         }
     }
     Err("it refuses for ever who was refused once".to_owned())
+}
+
+pub(crate) fn ahead(candidate: &Candidate) -> Kept {
+    let runtime = candidate.ready()?;
+    let mut peer = runtime.connect()?;
+    if peer.hello()?.protocol.max < AHEAD_SINCE {
+        return Ok(());
+    }
+    let mut peer = peer.join_as(AHEAD_SINCE, Role::Calls, "gateway")?;
+    peer.begin(MEANWHILE)?;
+    peer.accepted()?;
+    let running = peer.id();
+    peer.begin(r#"{"print":"a call that was given back has run"}"#)?;
+    let mut aside = runtime.connect()?;
+    aside.hello()?;
+    let mut aside = aside.join_as(AHEAD_SINCE, Role::Aside, "gateway")?;
+    aside.send(&Frame::Recall(running, peer.id()).encode())?;
+    match peer.frame()? {
+        Frame::Refused(id, RefusalReason::Busy) if id == peer.id() => {}
+        other => return Err(format!("it answered a recall by {other:?}, not `Refused`")),
+    }
+    drop(aside);
+    peer.begin(r#"{"echo":4}"#)?;
+    match peer.frame()? {
+        Frame::Done(done) if done.id == running => super::peer::expect_value(&done, "null")?,
+        other => return Err(format!("it ended the call before them by {other:?}")),
+    }
+    peer.accepted()?;
+    super::peer::expect_value(&peer.done()?, "4")
 }
 
 pub(crate) fn exception(candidate: &Candidate) -> Kept {

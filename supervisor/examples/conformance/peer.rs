@@ -43,7 +43,12 @@ impl Peer {
     /// `Hello`, then `Join` in this role.
     pub(crate) fn join(mut self, role: Role, gateway: &str) -> Kept<Self> {
         self.hello()?;
-        let join = Join { version: 1, role, gateway: gateway.to_owned() };
+        self.join_as(1, role, gateway)
+    }
+
+    /// `Join` with a version that the replica offers.
+    pub(crate) fn join_as(mut self, version: u16, role: Role, gateway: &str) -> Kept<Self> {
+        let join = Join { version, role, gateway: gateway.to_owned() };
         self.send(&Frame::Join(join).encode())?;
         Ok(self)
     }

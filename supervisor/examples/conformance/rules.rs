@@ -59,6 +59,11 @@ pub(crate) const ALL: &[Rule] = &[
         says: "while a call runs, another is `Refused` at once and not run",
         check: calls::busy,
     },
+    Rule {
+        name: "ahead",
+        says: "with version 3: calls behind a running one run in order, or are given back",
+        check: calls::ahead,
+    },
     Rule { name: "exception", says: "an exception is an outcome, with its text", check: calls::exception },
     Rule {
         name: "bad-request",

@@ -95,14 +95,15 @@ class Replica:
     def hello(self):
         spec = self.spec
         name = "somebody-else" if is_broken("hello") else self.name
-        head = struct.pack("<HH", 1, 1) + text(spec["deployment"]) + text(spec["build"])
+        newest = 3 if is_broken("ahead") else 1
+        head = struct.pack("<HH", 1, newest) + text(spec["deployment"]) + text(spec["build"])
         return frame(HELLO, 0, head + struct.pack("<H", self.slot) + text(name) + struct.pack("<Q", self.nonce))
 
     def serve(self, stream):
         try:
             stream.sendall(self.hello())
             kind, _, head, _ = read(stream)
-            if kind != JOIN or (head[:2] != b"\1\0" and not is_broken("version")):
+            if kind != JOIN or (head[:2] != b"\1\0" and not (is_broken("version") or is_broken("ahead"))):
                 return
             while True:
                 kind, call, head, body = read(stream)
