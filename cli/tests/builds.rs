@@ -360,7 +360,7 @@ fn a_build_that_was_collected_is_made_again_as_it_was() {
     let build = |nth: usize| server.json(&["builds", "m"])["model_builds"][nth].clone();
     until("the first build to be collected", || build(0)["is_collected"].as_bool().filter(|is| *is));
     assert_eq!((&build(1)["is_collected"], &build(2)["is_collected"]), (&json!(false), &json!(false)));
-    let folder = server.data_dir().join("builds").join(build(0)["id"].as_str().unwrap());
+    let folder = server_folder(&server, build(0)["id"].as_str().unwrap());
     until("its files to go", || {
         (!folder.join("venv").exists() && !folder.join("root").exists()).then_some(())
     });
@@ -383,4 +383,36 @@ fn a_build_that_was_collected_is_made_again_as_it_was() {
     assert!(server.fails(1, &["builds", "m", "--pin", "1"]).contains("was collected"));
     server.ok(&["builds", "m", "--unpin", "3"]);
     server.fails(2, &["builds", "m", "--pin", "1", "--rebuild", "1"]);
+}
+
+#[test]
+fn a_server_that_is_killed_at_each_step_of_a_collection_ends_it_and_serves_on() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut server = server(temp.path(), "", &[]);
+    for note in ["one", "two", "three"] {
+        let code = format!("def f(args):\n    return '{note}'\n");
+        let (is_live, said) = deploy(&server, "m", &[("f.py", &code)]);
+        assert!(is_live, "{said}");
+    }
+    let builds = server.json(&["builds", "m"])["model_builds"].clone();
+    let folder = |nth: usize| server_folder(&server, builds[nth]["id"].as_str().unwrap());
+    let (old, kept) = (folder(0), [folder(1), folder(2)]);
+    server.kill();
+    fs::write(temp.path().join("millgate.toml"), "[builds]\nkeep_last = 1\nkeep_days = 0\n").unwrap();
+    for (step, is_whole) in [("collected:1", true), ("files-removed:1", false)] {
+        let ended = server.serve_command().env("MILLGATE_DIE_AT", step).output().unwrap();
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("dies at"), "{step}: {ended:?}");
+        assert_eq!(old.join("root/f.py").exists(), is_whole, "{step}");
+    }
+    server.start_again();
+    assert_eq!(answer(&server, "m"), json!("three"));
+    assert_eq!(server.json(&["builds", "m"])["model_builds"][0]["is_collected"], true);
+    assert!(old.join("manifest.json").is_file() && !old.join("root").exists());
+    assert!(kept.iter().all(|folder| folder.join("root/f.py").is_file()));
+    server.ok(&["rollback", "m"]);
+    assert_eq!(answer(&server, "m"), json!("two"));
+}
+
+fn server_folder(server: &Server, build: &str) -> PathBuf {
+    server.data_dir().join("builds").join(build)
 }

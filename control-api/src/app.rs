@@ -43,7 +43,7 @@ pub(crate) struct Parts {
     pub(crate) publisher: Arc<Publisher>,
     /// Wakes the reconciler.
     pub(crate) wake: Notify,
-    /// Wakes who collects old builds.
+    /// Wakes whoever frees old builds and what is deleted.
     pub(crate) wake_collector: Notify,
     /// Wakes the builder.
     pub(crate) wake_builder: Notify,

@@ -1,10 +1,12 @@
-//! Frees what old builds hold on disk, by policy (`policy`, pure). A build's row, its log, its list of files and its list of
-//! packages stay, so that it can be made again from its source.
+//! Frees what takes space and is not needed: what was deleted (`deleted`), and old builds, by policy (`policy`, pure). A task of
+//! its own, since removing files takes its time. Of an old build the row, the log, the list of files and the list of packages
+//! stay, so that it can be made again from its source.
 //!
 //! Killed anywhere it goes on at the next pass: a build is first marked as collected, in one transaction with the proof that
 //! nothing uses it, from which on no deployment of it begins; then its files go; then it is marked as freed. Never touches a
 //! build that is not marked.
 
+pub(crate) mod deleted;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -22,14 +24,17 @@ use crate::{
 };
 pub(crate) use policy::{Candidate, Policy};
 
-/// The longest it looks away: builds grow old by themselves.
-const PERIOD: Duration = Duration::from_secs(300);
+/// The longest it looks away: builds grow old by themselves, and trials of deleted ones take a moment to end.
+const PERIOD: Duration = Duration::from_secs(30);
 /// What stays of a collected build's folder.
 const KEPT: [&str; 3] = [LOG_FILE, manifest::FILE, dependencies::FILE];
 
 /// Runs until dropped.
 pub(crate) async fn run(app: App, wake: &Notify) {
     loop {
+        if let Err(error) = deleted::free(&app).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "what is deleted cannot be freed");
+        }
         if let Err(error) = pass(&app).await {
             tracing::error!(error = &error as &dyn std::error::Error, "old builds cannot be collected");
         }

@@ -3,7 +3,6 @@
 //! It may be killed between any two steps.
 
 pub(crate) mod decide;
-mod purge;
 mod room;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -92,7 +91,6 @@ impl Reconciler {
             tracing::debug!(?step, "reconciler");
             changed += usize::from(self.take(&step, &rows).await?);
         }
-        self.purge().await?;
         if self.logs_swept_at.is_none_or(|at| at.elapsed() >= LOG_SWEEP_PERIOD) {
             self.logs_swept_at = Some(Instant::now());
             self.sweep_logs(now_us() - i64::from(self.app.config.log_retention_days) * DAY_US).await?;
@@ -220,7 +218,11 @@ impl Reconciler {
                 reached(Milestone::StopTold);
                 Ok(false)
             }
-            Step::Purge { model } => self.purge_model(model).await,
+            Step::Purge { .. } => {
+                // Files take their time, which the deployments of others are not to wait for.
+                self.app.wake_collector.notify_one();
+                Ok(false)
+            }
         }
     }
 
@@ -281,6 +283,16 @@ impl Reconciler {
             build: &build,
         };
         Ok(spec::deployment(&from, row))
+    }
+
+    /// Removes the run directories, and with them the logs, of deployments that ended before this time. One that begins
+    /// anew meanwhile is launched by this same task, and so after.
+    async fn sweep_logs(&self, before_us: i64) -> Outcome<()> {
+        for number in self.app.store.deployments_over_before(before_us).await? {
+            let (launcher, unit) = (self.app.launcher.clone(), UnitName::deployment(number));
+            blocking(move || launcher.clear(&unit)).await?;
+        }
+        Ok(())
     }
 }
 

@@ -147,7 +147,8 @@ impl Server {
         self.folder.path().join("data")
     }
 
-    fn serve_command(&self) -> Command {
+    /// What starts it, each time.
+    pub(crate) fn serve_command(&self) -> Command {
         let mut command = millgate();
         command.envs(self.variables.iter().copied());
         command.arg("serve").arg("--data-dir").arg(self.data_dir());

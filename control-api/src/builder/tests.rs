@@ -203,7 +203,7 @@ async fn a_source_goes_with_the_last_build_of_it() {
     builder::source::sweep(&rig.app).await.unwrap();
     assert!(rig.app.sources.has(&hash));
     rig.call("DELETE", &build, Value::Null).await.ok();
-    crate::reconcile::Reconciler::new(rig.app.clone()).pass().await.unwrap();
+    assert!(crate::collection::deleted::free(&rig.app).await.unwrap());
     builder::source::sweep(&rig.app).await.unwrap();
     assert!(!rig.app.sources.has(&hash));
     assert_eq!(std::fs::read_dir(rig.app.dir.sources().join("blobs")).unwrap().count(), 0);

@@ -169,6 +169,7 @@ pub(crate) async fn delete(State(app): State<App>, caller: Caller, Path(path): P
     let (_, build) = caller.build(&app, &path, Level::Contributor).await?;
     app.store.begin_build_deletion(&build.id).await?;
     app.changed();
+    app.wake_collector.notify_one();
     Ok(Answer::empty())
 }
 

@@ -191,6 +191,7 @@ pub(crate) async fn delete(State(app): State<App>, caller: Caller, Path(id): Pat
     let (project, _) = caller.project(&app, &id, Level::Admin).await?;
     app.store.begin_project_deletion(&project.id).await?;
     app.changed();
+    app.wake_collector.notify_one();
     Ok(Answer::empty())
 }
 

@@ -92,7 +92,7 @@ pub(crate) enum Step {
     Unroute { model: ModelId, from: DeploymentId },
     /// Stop a unit's processes.
     Stop { number: i64 },
-    /// Forget a model and free what it holds.
+    /// Have a model forgotten, and what it holds freed.
     Purge { model: ModelId },
 }
 

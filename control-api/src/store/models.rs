@@ -201,6 +201,17 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Models on their way out of which no deployment is left.
+    pub(crate) async fn models_to_purge(&self) -> Outcome<Vec<ModelId>> {
+        let rows = sqlx::query(
+            "SELECT id FROM models WHERE is_deleting = 1 AND NOT EXISTS (SELECT 1 FROM deployments d \
+             WHERE d.model_id = models.id AND d.status NOT IN ('stopped', 'failed')) ORDER BY number",
+        )
+        .fetch_all(&self.read)
+        .await?;
+        Ok(rows.iter().map(|row| ModelId::new(text(row, "id"))).collect())
+    }
+
     /// Forgets a model, its builds and deployments; only one on its way out.
     pub(crate) async fn purge_model(&self, id: &ModelId) -> Outcome<()> {
         // What may be many rows goes first, in steps; what gateways ship meanwhile goes with the rest.

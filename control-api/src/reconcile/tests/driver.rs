@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    collection::deleted,
     launch::{Launcher, UnitName},
     moment::now_us,
     publish,
@@ -21,7 +22,7 @@ use crate::{
     testing::Rig,
 };
 
-/// Passes until nothing changes any more. A stop or a launch shows in the next pass only, hence three idle ones.
+/// Passes until nothing changes any more, what is deleted being freed. A stop or a launch shows in the next pass only, hence three idle ones.
 pub(crate) async fn settle(reconciler: &mut Reconciler) {
     let mut idle = 0;
     while idle < 3 {
@@ -29,6 +30,7 @@ pub(crate) async fn settle(reconciler: &mut Reconciler) {
         while reconciler.launches.join_next().await.is_some() {
             has_changed = true;
         }
+        has_changed |= deleted::free(&reconciler.app).await.unwrap();
         idle = if has_changed { 0 } else { idle + 1 };
     }
 }
