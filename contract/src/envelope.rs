@@ -18,7 +18,9 @@ pub struct Prediction<'a> {
 /// With `prediction`, `response` is `{"model_deployment_crn","prediction","uuid"}` around the value.
 /// `Size` is the bytes of the `response` JSON.
 pub fn success(value_json: &[u8], replica: &ReplicaId, prediction: Option<Prediction<'_>>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(value_json.len() + replica.as_str().len() + 256);
+    let names_bytes =
+        replica.as_str().len() + prediction.map_or(0, |p| p.deployment_crn.len() + p.uuid.len());
+    let mut out = Vec::with_capacity(value_json.len() + names_bytes + 256);
     out.extend_from_slice(br#"{"success":true,"response":"#);
     let begin = out.len();
     match prediction {

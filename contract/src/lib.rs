@@ -22,7 +22,7 @@
 //! | --- | --- | --- |
 //! | caller → gateway | HTTP, JSON envelope | [`envelope`], [`refusal`] |
 //! | gateway ↔ replica, one Unix stream per slot | binary frames | [`frame`] |
-//! | gateway ↔ control API | JSON lines, records | [`publication`], [`route`], [`tracked`] |
+//! | gateway ↔ control API | JSON lines, records | [`publication`], [`route`], [`tracked`], [`prediction_id`] |
 //! | gateway, control API ↔ supervisor | JSON lines | [`supervision`] |
 //! | launcher → supervisor | one JSON file | [`spec`] |
 //! | supervisor ↔ template, replica | JSON datagrams, descriptors beside them | [`nursery`] |
@@ -37,6 +37,7 @@ pub mod line;
 pub mod mark;
 pub mod nursery;
 pub mod page;
+pub mod prediction_id;
 pub mod publication;
 pub mod rate;
 pub mod refusal;

@@ -16,13 +16,10 @@
 //! without anything between them. What was cut short or changed is no record: of damaged bytes the records before the
 //! damage are read, and nothing else.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut};
 use crc::{CRC_64_XZ, Crc, Table};
 
-use crate::{
-    ids::{DeploymentId, ModelId, ReplicaId},
-    limits::TRACKED_METRICS_BYTES_MAX,
-};
+use crate::limits::TRACKED_METRICS_BYTES_MAX;
 
 /// Bytes before the payload.
 const PREFIX_BYTES: usize = 12;
@@ -34,25 +31,26 @@ pub const RECORD_BYTES_MAX: usize = PREFIX_BYTES + 2 + HEAD_BYTES_MAX + TRACKED_
 const SUM: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_XZ);
 
 /// One answered call of a function that collects metrics. The gateway decides UUID and times, a replica only the values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrackedPrediction {
+/// It borrows what it is made of: on its way from a call to the database it is copied as the bytes it is, and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackedPrediction<'a> {
     /// The `uuid` in the caller's answer.
-    pub uuid: String,
-    /// Whose prediction it is.
-    pub model: ModelId,
-    /// The deployment that made it.
-    pub deployment: DeploymentId,
-    /// The process that made it.
-    pub replica: ReplicaId,
+    pub uuid: &'a str,
+    /// The id of the model whose prediction it is.
+    pub model: &'a str,
+    /// The id of the deployment that made it.
+    pub deployment: &'a str,
+    /// The name of the process that made it.
+    pub replica: &'a str,
     /// Unix milliseconds when the call was sent to the replica.
     pub start_ms: u64,
     /// Unix milliseconds when its answer had been read.
     pub end_ms: u64,
     /// JSON object of what the function tracked, as the replica wrote it; empty when it tracked nothing.
-    pub metrics: Bytes,
+    pub metrics: &'a [u8],
 }
 
-impl TrackedPrediction {
+impl<'a> TrackedPrediction<'a> {
     /// Appends the record to `out`; one that is larger than [`RECORD_BYTES_MAX`] is not appended, and false is said.
     #[must_use]
     pub fn encode(&self, out: &mut Vec<u8>) -> bool {
@@ -60,9 +58,7 @@ impl TrackedPrediction {
         out.put_bytes(0, PREFIX_BYTES + 2);
         out.put_u64_le(self.start_ms);
         out.put_u64_le(self.end_ms);
-        let texts =
-            [self.uuid.as_str(), self.model.as_str(), self.deployment.as_str(), self.replica.as_str()];
-        for text in texts {
+        for text in [self.uuid, self.model, self.deployment, self.replica] {
             out.put_u16_le(u16::try_from(text.len()).unwrap_or(u16::MAX));
             out.put_slice(text.as_bytes());
         }
@@ -71,7 +67,7 @@ impl TrackedPrediction {
             out.truncate(begin);
             return false;
         }
-        out.put_slice(&self.metrics);
+        out.put_slice(self.metrics);
         let record = &mut out[begin..];
         let payload_bytes = u32::try_from(record.len() - PREFIX_BYTES).expect("records are bounded");
         record[..4].copy_from_slice(&payload_bytes.to_le_bytes());
@@ -82,26 +78,22 @@ impl TrackedPrediction {
         true
     }
 
-    fn decode(mut payload: Bytes) -> Option<Self> {
+    fn decode(mut payload: &'a [u8]) -> Option<Self> {
         let head_bytes = usize::from(payload.try_get_u16_le().ok()?);
-        if head_bytes > payload.len() {
-            return None;
-        }
-        let metrics = payload.split_off(head_bytes);
-        let start_ms = payload.try_get_u64_le().ok()?;
-        let end_ms = payload.try_get_u64_le().ok()?;
+        let (mut head, metrics) = payload.split_at_checked(head_bytes)?;
+        let start_ms = head.try_get_u64_le().ok()?;
+        let end_ms = head.try_get_u64_le().ok()?;
         let mut text = || {
-            let bytes = usize::from(payload.try_get_u16_le().ok()?);
-            if bytes > payload.len() {
-                return None;
-            }
-            String::from_utf8(payload.split_to(bytes).into()).ok()
+            let bytes = usize::from(head.try_get_u16_le().ok()?);
+            let (text, rest) = head.split_at_checked(bytes)?;
+            head = rest;
+            std::str::from_utf8(text).ok()
         };
         Some(Self {
             uuid: text()?,
-            model: ModelId::new(text()?),
-            deployment: DeploymentId::new(text()?),
-            replica: ReplicaId::new(text()?),
+            model: text()?,
+            deployment: text()?,
+            replica: text()?,
             start_ms,
             end_ms,
             metrics,
@@ -109,16 +101,18 @@ impl TrackedPrediction {
     }
 }
 
-/// Reads records from the beginning of some bytes, until their end or the first thing that is no whole record.
+/// Reads records from the beginning of some bytes, until their end or the first thing that is no record. Checksums are
+/// not compared again: whoever reads records from a disk does so, by [`whole_bytes`], and what carries them from there
+/// loses nothing.
 #[derive(Debug)]
-pub struct Records {
-    bytes: Bytes,
+pub struct Records<'a> {
+    bytes: &'a [u8],
     read: usize,
 }
 
-impl Records {
+impl<'a> Records<'a> {
     /// Of these bytes.
-    pub fn of(bytes: Bytes) -> Self {
+    pub fn of(bytes: &'a [u8]) -> Self {
         Self { bytes, read: 0 }
     }
 
@@ -128,14 +122,13 @@ impl Records {
     }
 }
 
-impl Iterator for Records {
-    type Item = TrackedPrediction;
+impl<'a> Iterator for Records<'a> {
+    type Item = TrackedPrediction<'a>;
 
-    fn next(&mut self) -> Option<TrackedPrediction> {
-        let payload_bytes = whole(&self.bytes[self.read..])?;
-        let begin = self.read + PREFIX_BYTES;
-        let record = TrackedPrediction::decode(self.bytes.slice(begin..begin + payload_bytes))?;
-        self.read = begin + payload_bytes;
+    fn next(&mut self) -> Option<TrackedPrediction<'a>> {
+        let Framed { payload, .. } = framed(&self.bytes[self.read..])?;
+        let record = TrackedPrediction::decode(payload)?;
+        self.read += PREFIX_BYTES + payload.len();
         Some(record)
     }
 }
@@ -155,14 +148,25 @@ pub fn whole_bytes(bytes: &[u8], bytes_max: usize) -> usize {
 
 /// Bytes of the payload, if `bytes` begin with a record that is whole and unchanged.
 fn whole(bytes: &[u8]) -> Option<usize> {
-    let (prefix, rest) = bytes.split_first_chunk::<PREFIX_BYTES>()?;
-    let (length, sum) = prefix.split_first_chunk::<4>()?;
+    let Framed { length, sum, payload } = framed(bytes)?;
+    (checksum(length, payload).to_le_bytes() == sum).then_some(payload.len())
+}
+
+/// A record in its bytes, changed or not.
+struct Framed<'a> {
+    length: [u8; 4],
+    sum: [u8; 8],
+    payload: &'a [u8],
+}
+
+fn framed(bytes: &[u8]) -> Option<Framed<'_>> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<8>()?;
     let payload_bytes = u32::from_le_bytes(*length) as usize;
     if payload_bytes > RECORD_BYTES_MAX - PREFIX_BYTES {
         return None;
     }
-    let payload = rest.get(..payload_bytes)?;
-    (checksum(*length, payload).to_le_bytes() == sum).then_some(payload_bytes)
+    Some(Framed { length: *length, sum: *sum, payload: rest.get(..payload_bytes)? })
 }
 
 fn checksum(length: [u8; 4], payload: &[u8]) -> u64 {
@@ -178,19 +182,24 @@ mod tests {
 
     use super::*;
 
-    fn prediction(n: u64, metrics: &[u8]) -> TrackedPrediction {
+    fn prediction(n: u64, metrics: &[u8]) -> TrackedPrediction<'static> {
         TrackedPrediction {
-            uuid: format!("0b6d2f1e-0000-4000-8000-{n:012x}"),
-            model: ModelId::new("m"),
-            deployment: DeploymentId::new("d"),
-            replica: ReplicaId::new("add-1-1-86b9b58b7b-g6s8r"),
+            uuid: format!("0b6d2f1e-0000-4000-8000-{n:012x}").leak(),
+            model: "m",
+            deployment: "d",
+            replica: "add-1-1-86b9b58b7b-g6s8r",
             start_ms: 1_746_629_493_901 + n,
             end_ms: 1_746_629_493_936 + n,
-            metrics: Bytes::copy_from_slice(metrics),
+            metrics: metrics.to_vec().leak(),
         }
     }
 
-    fn encoded(rows: &[TrackedPrediction]) -> Vec<u8> {
+    /// What a reader of a file finds.
+    fn found(bytes: &[u8]) -> Vec<TrackedPrediction<'_>> {
+        Records::of(&bytes[..whole_bytes(bytes, usize::MAX)]).collect()
+    }
+
+    fn encoded(rows: &[TrackedPrediction<'_>]) -> Vec<u8> {
         let mut out = Vec::new();
         for row in rows {
             assert!(row.encode(&mut out));
@@ -216,14 +225,14 @@ mod tests {
         newer[..4].copy_from_slice(&payload_bytes.to_le_bytes());
         let sum = checksum(payload_bytes.to_le_bytes(), &newer[PREFIX_BYTES..]);
         newer[4..PREFIX_BYTES].copy_from_slice(&sum.to_le_bytes());
-        assert_eq!(Records::of(newer.into()).collect::<Vec<_>>(), [row]);
+        assert_eq!(found(&newer), [row]);
     }
 
     #[test]
     fn what_is_over_a_bound_is_not_appended() {
         let mut out = vec![1];
         assert!(!prediction(1, &vec![b' '; TRACKED_METRICS_BYTES_MAX + 1]).encode(&mut out));
-        let long = TrackedPrediction { uuid: "u".repeat(70_000), ..prediction(1, b"") };
+        let long = TrackedPrediction { uuid: &"u".repeat(70_000), ..prediction(1, b"") };
         assert!(!long.encode(&mut out));
         assert_eq!(out, [1]);
         assert!(prediction(1, &vec![b' '; TRACKED_METRICS_BYTES_MAX]).encode(&mut out));
@@ -240,7 +249,7 @@ mod tests {
         assert_eq!(whole_bytes(&[], 100), 0);
     }
 
-    fn rows() -> impl Strategy<Value = Vec<TrackedPrediction>> {
+    fn rows() -> impl Strategy<Value = Vec<TrackedPrediction<'static>>> {
         proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..60)), 1..6)
             .prop_map(|rows| rows.iter().map(|(n, m)| prediction(n & 0xffff_ffff, m)).collect())
     }
@@ -248,9 +257,10 @@ mod tests {
     proptest! {
         #[test]
         fn records_come_back_as_they_were(rows in rows()) {
-            let mut read = Records::of(encoded(&rows).into());
+            let bytes = encoded(&rows);
+            let mut read = Records::of(&bytes);
             let back: Vec<_> = read.by_ref().collect();
-            prop_assert_eq!(read.read_bytes(), encoded(&rows).len());
+            prop_assert_eq!(read.read_bytes(), bytes.len());
             prop_assert_eq!(back, rows);
         }
 
@@ -258,7 +268,7 @@ mod tests {
         fn of_cut_bytes_the_whole_records_are_read(rows in rows(), cut in any::<prop::sample::Index>()) {
             let bytes = encoded(&rows);
             let cut = cut.index(bytes.len());
-            let back: Vec<_> = Records::of(Bytes::copy_from_slice(&bytes[..cut])).collect();
+            let back = found(&bytes[..cut]);
             let whole = (0..=rows.len()).rev().find(|n| encoded(&rows[..*n]).len() <= cut).unwrap();
             prop_assert_eq!(&back[..], &rows[..whole]);
             prop_assert_eq!(whole_bytes(&bytes[..cut], usize::MAX), encoded(&rows[..whole]).len());
@@ -269,14 +279,14 @@ mod tests {
             let mut bytes = encoded(&rows);
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            let back: Vec<_> = Records::of(bytes.into()).collect();
+            let back = found(&bytes);
             let whole = (0..=rows.len()).rev().find(|n| encoded(&rows[..*n]).len() <= at).unwrap();
             prop_assert_eq!(&back[..], &rows[..whole]);
         }
 
         #[test]
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(Records::of(bytes.clone().into()).count(), 0);
+            let _ = Records::of(&bytes).count();
             prop_assert_eq!(whole_bytes(&bytes, usize::MAX), 0);
         }
     }

@@ -17,12 +17,11 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Keeps a batch, however long the store is not there: until then the gateway has it, and is not told otherwise.
 pub(crate) async fn keep(app: &App, batch: Bytes) {
-    let bytes = batch.len();
-    let mut records = Records::of(batch);
-    let rows: Vec<TrackedPrediction> = records.by_ref().collect();
-    if records.read_bytes() < bytes {
+    let mut records = Records::of(&batch);
+    let rows: Vec<TrackedPrediction<'_>> = records.by_ref().collect();
+    if records.read_bytes() < batch.len() {
         // It was whole when it left: a gateway of another version, and shipping it again would change nothing.
-        tracing::error!(bytes = bytes - records.read_bytes(), "a gateway shipped what is no record");
+        tracing::error!(bytes = batch.len() - records.read_bytes(), "a gateway shipped what is no record");
     }
     loop {
         match app.store.ingest(&rows).await {

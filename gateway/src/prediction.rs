@@ -1,15 +1,20 @@
 //! From a replica's `Done` to what the caller reads: the value in its envelope, or the refusal that it means. CRN, UUID
 //! and times are the gateway's; the replica gives values only.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    cell::RefCell,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use millgate_contract::{
     envelope::{self, Prediction},
     frame::{Done, Outcome},
     limits::EXCEPTION_TEXT_BYTES_MAX,
+    prediction_id::{self, RANDOM_BYTES},
     refusal::Refusal,
     tracked::TrackedPrediction,
 };
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{dispatch::Ran, gateway::Inner, routes::Route, spool::Allowance};
 
@@ -35,14 +40,24 @@ pub(crate) async fn answer(
     match done.outcome {
         Outcome::Ok if done.collects_metrics => {
             let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let uuid = new_uuid(end);
+            let start_ms = nearest_ms(end.saturating_sub(ran.took()));
+            let uuid = new_uuid(start_ms).ok_or(Refusal::Internal)?;
             let deployment_crn = &ran.shared.route().crn;
             let body = envelope::success(
                 &done.value,
                 &ran.replica,
                 Some(Prediction { deployment_crn, uuid: &uuid }),
             );
-            keep(inner, route, ran, (uuid, end, done), allowance).await?;
+            let prediction = TrackedPrediction {
+                uuid: &uuid,
+                model: route.spec.model.as_str(),
+                deployment: ran.shared.route().deployment.as_str(),
+                replica: ran.replica.as_str(),
+                start_ms,
+                end_ms: nearest_ms(end),
+                metrics: &done.metrics,
+            };
+            keep(inner, &prediction, allowance).await?;
             Ok(body)
         }
         Outcome::Ok => Ok(envelope::success(&done.value, &ran.replica, None)),
@@ -57,31 +72,41 @@ pub(crate) async fn answer(
 /// Puts what was tracked on the spool. A prediction that is not there is not answered: its UUID would name nothing.
 async fn keep(
     inner: &Inner,
-    route: &Route,
-    ran: &Ran,
-    (uuid, end, done): (String, Duration, &Done),
+    prediction: &TrackedPrediction<'_>,
     allowance: Option<Allowance>,
 ) -> Result<(), Refusal> {
     let Some(spool) = &inner.config.spool else { return Ok(()) };
-    let prediction = TrackedPrediction {
-        uuid,
-        model: route.spec.model.clone(),
-        deployment: ran.shared.route().deployment.clone(),
-        replica: ran.replica.clone(),
-        start_ms: nearest_ms(end.saturating_sub(ran.took())),
-        end_ms: nearest_ms(end),
-        metrics: done.metrics.clone(),
-    };
-    spool.keep(&prediction, allowance).await.map_err(|_| Refusal::Internal)
+    spool.keep(prediction, allowance).await.map_err(|_| Refusal::Internal)
 }
 
-/// A UUID of a prediction that ended then, in the form of version 4: 48 bits of milliseconds, then 74 random ones. Rows
-/// are kept by their UUIDs, and the next one's place is beside the last one's: random ones would each write to a page of
-/// the index of their own.
-fn new_uuid(end: Duration) -> String {
-    let mut bytes = uuid::Uuid::new_v4().into_bytes();
-    bytes[..6].copy_from_slice(&nearest_ms(end).to_be_bytes()[2..]);
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+/// A UUID for a prediction whose call began then; nothing where the kernel has no random bytes.
+fn new_uuid(start_ms: u64) -> Option<String> {
+    RANDOM.with_borrow_mut(Random::next).map(|random| prediction_id::new(start_ms, random))
+}
+
+thread_local! {
+    static RANDOM: RefCell<Random> = const { RefCell::new(Random { bytes: [0; RESERVE_BYTES], used: RESERVE_BYTES }) };
+}
+
+/// For a hundred UUIDs: a system call for each would take half a microsecond of a call (perf, under load).
+const RESERVE_BYTES: usize = 100 * RANDOM_BYTES;
+
+/// Random bytes of the kernel's.
+struct Random {
+    bytes: [u8; RESERVE_BYTES],
+    used: usize,
+}
+
+impl Random {
+    fn next(&mut self) -> Option<[u8; RANDOM_BYTES]> {
+        if self.used >= self.bytes.len() {
+            SystemRandom::new().fill(&mut self.bytes).ok()?;
+            self.used = 0;
+        }
+        let next = self.bytes[self.used..].first_chunk().copied();
+        self.used += RANDOM_BYTES;
+        next
+    }
 }
 
 /// Text of the replica's, which is anything: cut at a character, what is not UTF-8 replaced.
@@ -98,17 +123,18 @@ fn nearest_ms(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn uuids_are_of_version_4_and_ascend_with_time() {
-        let at = |ms| new_uuid(Duration::from_millis(ms));
-        let uuids = [at(1_746_629_493_901), at(1_746_629_493_902), at(1_846_629_493_901)];
-        assert!(uuids.is_sorted(), "{uuids:?}");
-        for uuid in &uuids {
-            let uuid = uuid::Uuid::parse_str(uuid).unwrap();
+    fn uuids_are_of_version_4_say_when_their_call_began_and_are_never_the_same() {
+        let uuids: BTreeSet<String> = (0..1_000).filter_map(|_| new_uuid(1_746_629_493_901)).collect();
+        assert_eq!(uuids.len(), 1_000);
+        for text in &uuids {
+            let uuid = uuid::Uuid::parse_str(text).unwrap();
             assert_eq!((uuid.get_version_num(), uuid.get_variant()), (4, uuid::Variant::RFC4122));
+            assert_eq!(prediction_id::start_ms(text), Some(1_746_629_493_901));
         }
-        assert_ne!(at(1), at(1));
     }
 }

@@ -155,7 +155,7 @@ impl Spool {
     /// was on its way, it is kept beyond the bound.
     pub(crate) async fn keep(
         &self,
-        prediction: &TrackedPrediction,
+        prediction: &TrackedPrediction<'_>,
         allowance: Option<Allowance>,
     ) -> Result<(), NotKept> {
         let mut record = Vec::with_capacity(prediction.metrics.len() + 256);

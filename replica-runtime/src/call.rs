@@ -156,13 +156,13 @@ impl<'a> Runner<'a> {
     /// What was tracked, as one JSON object. A metric that JSON cannot hold, or that there is no room for, is left out and
     /// named in the log: a prediction is worth more to its caller than the record of it.
     fn metrics(&self, store: &Bound<'a, PyDict>) -> Vec<u8> {
-        let mut out = vec![b'{'];
+        let mut out = Vec::with_capacity(64);
+        out.push(b'{');
         for (key, value) in store.iter() {
             let kept = out.len();
             if kept > 1 {
                 out.push(b',');
             }
-            let name = key.to_string();
             // One byte is for the closing brace.
             let bytes_max = limits::TRACKED_METRICS_BYTES_MAX - 1;
             let codec = &self.program.codec;
@@ -172,6 +172,7 @@ impl<'a> Runner<'a> {
             });
             if let Err(fault) = encoded {
                 out.truncate(kept);
+                let name = key.to_string();
                 let reason = fault.message(self.py, &name).replace("the function returned", "it holds");
                 let name = cut(name, 100);
                 log::say(&format!("the metric `{name}` was not recorded: {reason}"));

@@ -3,7 +3,13 @@
 //! Invariants: a prediction is one row, however often it is shipped. What became known later is kept as it came and
 //! merged when rows are read, in the order of its arrival, so that it may come before its row; until the row is there
 //! nobody knows whether its author may speak about it, and it is not shown.
+//!
+//! Predictions are in two places: many in one row of the database where their UUIDs say when they began ([`chunk`]), and
+//! one by one where they do not, which is so of what gateways of earlier versions have shipped. Aggregates are with the
+//! latter.
 
+mod chunk;
+mod chunks;
 mod delayed;
 mod ingest;
 mod retention;
@@ -160,8 +166,9 @@ impl Store {
     /// Rows, and additions to them.
     pub(crate) async fn metric_counts(&self) -> (i64, i64) {
         use sqlx::Row;
-        let sql = "SELECT (SELECT COUNT(*) FROM metric_rows), (SELECT COUNT(*) FROM delayed_metrics)";
+        let sql = "SELECT (SELECT COUNT(*) FROM metric_rows), (SELECT COUNT(*) FROM delayed_metrics), \
+             (SELECT CAST(COALESCE(SUM(row_count), 0) AS BIGINT) FROM metric_chunks)";
         let row = sqlx::query(sql).fetch_one(&self.read).await.unwrap();
-        (row.get(0), row.get(1))
+        (row.get::<i64, _>(0) + row.get::<i64, _>(2), row.get(1))
     }
 }

@@ -218,6 +218,8 @@ impl Store {
         self.forget_metrics_of(id).await?;
         let mut tx = self.begin().await?;
         for sql in [
+            "DELETE FROM metric_chunks WHERE deployment_number IN (SELECT s.deployment_number FROM metric_sources s \
+             JOIN models m ON m.id = s.model_id WHERE s.model_id = $1 AND m.is_deleting = 1)",
             "DELETE FROM metric_rows WHERE deployment_number IN (SELECT s.deployment_number FROM metric_sources s \
              JOIN models m ON m.id = s.model_id WHERE s.model_id = $1 AND m.is_deleting = 1)",
             "DELETE FROM metric_sources WHERE model_id IN (SELECT id FROM models WHERE id = $1 AND is_deleting = 1)",

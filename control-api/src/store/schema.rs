@@ -8,7 +8,7 @@ use super::{backup, connections::Connections};
 use crate::{data_dir::OpenError, database::Database, moment::now_us};
 
 /// Statements are separated by a line that holds only `--`.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_policies.sql"),
     include_str!("../../migrations/0003_metrics.sql"),
@@ -18,6 +18,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/0007_collection.sql"),
     include_str!("../../migrations/0008_include.sql"),
     include_str!("../../migrations/0009_profiles.sql"),
+    include_str!("../../migrations/0010_metric_chunks.sql"),
 ];
 
 /// Brings the schema to this program's. What a database held before is written into a file beside the data first.

@@ -149,8 +149,10 @@ impl Reader {
 fn read(path: &Path, from: u64, to: u64) -> io::Result<Bytes> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(to.saturating_sub(from).min(METRICS_BATCH_BYTES_MAX as u64)).read_to_end(&mut bytes)?;
+    let bytes_max =
+        usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).min(METRICS_BATCH_BYTES_MAX);
+    let mut bytes = Vec::with_capacity(bytes_max);
+    file.take(bytes_max as u64).read_to_end(&mut bytes)?;
     bytes.truncate(tracked::whole_bytes(&bytes, METRICS_BATCH_BYTES_MAX));
     Ok(bytes.into())
 }

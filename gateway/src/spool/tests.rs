@@ -5,11 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use millgate_contract::{
-    ids::{DeploymentId, ModelId, ReplicaId},
-    tracked::{RECORD_BYTES_MAX, Records, TrackedPrediction},
-};
+use millgate_contract::tracked::{RECORD_BYTES_MAX, Records, TrackedPrediction};
 
 use super::{
     Full, NotKept, Spool, SpoolConfig, SpoolSync,
@@ -22,15 +18,15 @@ fn config(folder: &Path) -> SpoolConfig {
     SpoolConfig::new(folder).with_bytes_max(SpoolConfig::BYTES_MIN)
 }
 
-fn prediction(n: u64, metrics_bytes: usize) -> TrackedPrediction {
+fn prediction(n: u64, metrics_bytes: usize) -> TrackedPrediction<'static> {
     TrackedPrediction {
-        uuid: format!("u{n}"),
-        model: ModelId::new("m"),
-        deployment: DeploymentId::new("d"),
-        replica: ReplicaId::new("r"),
+        uuid: format!("u{n}").leak(),
+        model: "m",
+        deployment: "d",
+        replica: "r",
         start_ms: n,
         end_ms: n + 1,
-        metrics: Bytes::from(vec![b'7'; metrics_bytes]),
+        metrics: vec![b'7'; metrics_bytes].leak(),
     }
 }
 
@@ -49,7 +45,7 @@ async fn keep(spool: &Spool, n: u64, metrics_bytes: usize) -> Result<(), NotKept
 fn ship(shipment: &mut Shipment) -> Vec<String> {
     let mut uuids = Vec::new();
     while let Some(batch) = shipment.next(true).unwrap() {
-        uuids.extend(Records::of(batch).map(|row| row.uuid));
+        uuids.extend(Records::of(&batch).map(|row| row.uuid.to_owned()));
         shipment.kept();
     }
     uuids

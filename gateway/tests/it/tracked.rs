@@ -32,12 +32,12 @@ fn config(folder: &Path) -> GatewayConfig {
 }
 
 /// What is on the disk, read as anybody could after the gateway's end.
-fn on_disk(spool: &Path) -> Vec<TrackedPrediction> {
+fn on_disk(spool: &Path) -> Vec<TrackedPrediction<'static>> {
     let folder = spool.join("000");
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|e| e == "seg"));
     files.sort();
-    files.iter().flat_map(|file| Records::of(fs::read(file).unwrap().into())).collect()
+    files.iter().flat_map(|file| Records::of(fs::read(file).unwrap().leak())).collect()
 }
 
 /// A control API that takes metrics, on one connection.
@@ -67,12 +67,12 @@ impl Control {
     }
 
     /// The next batch, not yet kept.
-    async fn batch(&mut self) -> (u64, Vec<TrackedPrediction>) {
+    async fn batch(&mut self) -> (u64, Vec<TrackedPrediction<'static>>) {
         loop {
             if let FromGateway::Metrics { batch, bytes } = self.heard().await {
                 let mut records = vec![0; bytes];
                 self.reader.read_exact(&mut records).await.unwrap();
-                return (batch, Records::of(records.into()).collect());
+                return (batch, Records::of(records.leak()).collect());
             }
         }
     }
@@ -86,9 +86,9 @@ async fn what_a_call_tracked_is_on_the_disk_when_its_caller_is_answered() {
     let body: serde_json::Value = serde_json::from_str(&house.call("1").await.body).unwrap();
     let rows = on_disk(temp.path());
     assert_eq!(rows.len(), 1);
-    assert_eq!(body["response"]["uuid"], rows[0].uuid.as_str());
-    assert_eq!((rows[0].model.as_str(), rows[0].deployment.as_str()), ("m1", double.name.as_str()));
-    assert_eq!(rows[0].metrics, br#"{"n":1}"#[..]);
+    assert_eq!(body["response"]["uuid"], rows[0].uuid);
+    assert_eq!((rows[0].model, rows[0].deployment), ("m1", double.name.as_str()));
+    assert_eq!(rows[0].metrics, br#"{"n":1}"#);
     let before_ms = before.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     assert!(before_ms <= u128::from(rows[0].start_ms) + 1 && rows[0].start_ms <= rows[0].end_ms);
 }

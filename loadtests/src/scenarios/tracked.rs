@@ -31,7 +31,7 @@ def predict(args):
 const PREDICTIONS: usize = 200_000;
 const CALLERS: u64 = 8;
 /// Between two kills.
-const KILL_PAUSE: Duration = Duration::from_secs(3);
+const KILL_PAUSE: Duration = Duration::from_secs(1);
 const PAGE_ROWS: usize = 20_000;
 
 /// Numbers of answered predictions by UUID.
@@ -81,6 +81,11 @@ async fn run_on(mut postgres: Option<Postgres>, time: Duration) -> Figures {
     let rows = read(&server, &model);
     let answered = answered.borrow();
     let lost = answered.iter().filter(|(uuid, n)| rows.get(*uuid).is_none_or(|row| row.0 != **n)).count();
+    // Each call has a number of its own: two rows of one number are a call that ran twice, or a row that was kept twice.
+    let mut by_number: HashMap<u64, u32> = HashMap::new();
+    for (number, times) in rows.values() {
+        *by_number.entry(*number).or_default() += times;
+    }
     figures.aim_at_least("predictions answered", answered.len() as f64, PREDICTIONS as f64, "");
     figures
         .show("answered/s, restarts included", format!("{:.0}", answered.len() as f64 / took.as_secs_f64()));
@@ -89,7 +94,7 @@ async fn run_on(mut postgres: Option<Postgres>, time: Duration) -> Figures {
         figures.show("kills of PostgreSQL", database_kills);
     }
     figures.must_be("lost", lost, 0);
-    figures.must_be("doubled", rows.values().filter(|(_, times)| *times > 1).count(), 0);
+    figures.must_be("doubled", by_number.values().filter(|times| **times > 1).count(), 0);
     // They ran, their callers were cut off before the answer.
     figures.show("rows of calls without an answer", rows.len().saturating_sub(answered.len()));
     figures
@@ -118,14 +123,26 @@ async fn call(model: &Model, caller: u64, answered: &Answered, end: Instant) {
     }
 }
 
+/// How long it takes until all that was answered can be read: a read has gateways ship first, for a second at most.
+pub(super) fn ship(server: &Server, model: &Model) -> Duration {
+    let path = format!("/api/v2/metrics?model_crn={}&page_size=1", crn(server, model));
+    let begun = Instant::now();
+    while get(model, &path).expect("the server is there").0.contains("warning:") {}
+    begun.elapsed()
+}
+
+fn crn(server: &Server, model: &Model) -> String {
+    server.show(&model.name)["crn"].as_str().expect("models have CRNs").to_owned()
+}
+
 /// Every row: its number, and how often it is there.
-fn read(server: &Server, model: &Model) -> HashMap<String, (u64, u32)> {
-    let crn = server.show(&model.name)["crn"].as_str().expect("models have CRNs").to_owned();
+pub(super) fn read(server: &Server, model: &Model) -> HashMap<String, (u64, u32)> {
+    let crn = crn(server, model);
     let mut rows: HashMap<String, (u64, u32)> = HashMap::new();
     let mut token = String::new();
     loop {
         let path = format!("/api/v2/metrics?model_crn={crn}&page_size={PAGE_ROWS}&page_token={token}");
-        let page = page(model, &path).expect("the server is there");
+        let page = get(model, &path).expect("the server is there").1;
         for row in page["metrics"].as_array().into_iter().flatten() {
             let uuid = row["predictionUuid"].as_str().unwrap_or_default().to_owned();
             let number = row["metrics"]["n"].as_u64().unwrap_or_default();
@@ -138,13 +155,14 @@ fn read(server: &Server, model: &Model) -> HashMap<String, (u64, u32)> {
     }
 }
 
-/// One page by HTTP/1.0, where a body is not in chunks.
-fn page(model: &Model, path: &str) -> std::io::Result<Value> {
+/// One page and its head, by HTTP/1.0, where a body is not in chunks.
+fn get(model: &Model, path: &str) -> std::io::Result<(String, Value)> {
     let mut stream = TcpStream::connect(&model.host)?;
     let (host, key) = (&model.host, &model.api_key);
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let head = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
-    Ok(serde_json::from_slice(&answer[head + 4..])?)
+    let (head, body) = answer.split_at(head + 4);
+    Ok((String::from_utf8_lossy(head).to_ascii_lowercase(), serde_json::from_slice(body)?))
 }

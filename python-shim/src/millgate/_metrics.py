@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from millgate import _development, _server, _tracking
+from millgate import _development, _server
+from millgate._tracking import track_metric
+
+__all__ = [
+    "read_metrics",
+    "track_aggregate_metrics",
+    "track_delayed_metrics",
+    "track_metric",
+    "track_metrics",
+]
 
 _MISSING = object()
-
-
-def track_metric(key: str, value: Any) -> None:
-    """Record a metric of the prediction that runs; the value is anything JSON can hold.
-
-    Outside of a prediction it is kept in memory, and said so once. A value that JSON cannot hold, or that there is no
-    room for (64 KiB for all metrics of a call), is left out and named in the model's log.
-    """
-    _tracking.track(key, value)
 
 
 def track_metrics(metrics: Mapping[str, Any] | str, value: Any = _MISSING) -> None:
@@ -25,11 +25,11 @@ def track_metrics(metrics: Mapping[str, Any] | str, value: Any = _MISSING) -> No
         if value is not _MISSING:
             raise TypeError("track_metrics takes a mapping, or a key and a value")
         for key, item in metrics.items():
-            _tracking.track(key, item)
+            track_metric(key, item)
     elif value is _MISSING:
         raise TypeError(f"the value of the metric `{metrics}` is missing")
     else:
-        _tracking.track(metrics, value)
+        track_metric(metrics, value)
 
 
 def track_delayed_metrics(metrics: dict[str, Any], prediction_uuid: str, dev: bool = False) -> None:

@@ -25,8 +25,12 @@ outside: dict[str, Any] = {}
 _said: set[str] = set()
 
 
-def track(key: str, value: Any) -> None:
-    """Put one metric into the prediction that runs, or into `outside`."""
+def track_metric(key: str, value: Any) -> None:
+    """Record a metric of the prediction that runs; the value is anything JSON can hold.
+
+    Outside of a prediction it is kept in memory, and said so once. A value that JSON cannot hold, or that there is no
+    room for (64 KiB for all metrics of a call), is left out and named in the model's log.
+    """
     if not isinstance(key, str):
         raise TypeError(f"the key of a metric is text, not `{type(key).__name__}`: {key!r}")
     store = current

@@ -1,9 +1,8 @@
 //! Tracked metrics over HTTP: rows as gateways ship them, what clients add, windows, pages, and who may.
 
-use bytes::Bytes;
 use millgate_contract::{
-    ids::{DeploymentId, ModelId, ReplicaId},
-    line,
+    ids::{DeploymentId, ModelId},
+    line, prediction_id,
     publication::{FromGateway, PUBLICATION_PROTOCOL, ToGateway},
     tracked::TrackedPrediction,
 };
@@ -16,7 +15,17 @@ use tokio::{
 
 use crate::{names, testing::Rig};
 
-const UUID: &str = "0b6d2f1e-0000-4000-8000-00000000000";
+/// The UUID of a prediction with this number, which began then.
+fn id(n: i64, start_ms: u64) -> String {
+    let mut random = [0; prediction_id::RANDOM_BYTES];
+    random[2..].copy_from_slice(&n.to_be_bytes());
+    prediction_id::new(start_ms, random)
+}
+
+/// The UUID of a prediction of a gateway of an earlier version, which says no start.
+fn old_id(n: i64) -> String {
+    format!("0b6d2f1e-0000-4000-8000-{n:012}")
+}
 
 /// A model with a deployment, and a gateway that ships nothing: reads need not wait for one.
 struct Shop {
@@ -43,19 +52,19 @@ impl Shop {
         names::crn(&self.rig.app.workspace, path.rsplit('/').next().unwrap())
     }
 
-    fn row(&self, n: i64, start_ms: u64, end_ms: u64) -> TrackedPrediction {
+    fn row(&self, n: i64, start_ms: u64, end_ms: u64) -> TrackedPrediction<'static> {
         TrackedPrediction {
-            uuid: format!("{UUID}{n}"),
-            model: ModelId::new("the gateway's word, which is not asked for"),
-            deployment: DeploymentId::new(&self.deployment),
-            replica: ReplicaId::new("m-1-1-x-y"),
+            uuid: id(n, start_ms).leak(),
+            model: "the gateway's word, which is not asked for",
+            deployment: self.deployment.clone().leak(),
+            replica: "m-1-1-x-y",
             start_ms,
             end_ms,
-            metrics: Bytes::from(format!(r#"{{"n": {n}}}"#)),
+            metrics: format!(r#"{{"n": {n}}}"#).into_bytes().leak(),
         }
     }
 
-    async fn ship(&self, rows: &[TrackedPrediction]) {
+    async fn ship(&self, rows: &[TrackedPrediction<'_>]) {
         self.rig.app.store.ingest(rows).await.unwrap();
     }
 
@@ -68,8 +77,28 @@ impl Shop {
         read["metrics"].as_array().unwrap().clone()
     }
 
-    async fn add(&self, key: &str, n: i64, metrics: Value) -> (u16, Option<String>) {
-        let body = json!({ "metrics": metrics, "prediction_uuid": format!("{UUID}{n}") });
+    /// The numbers of all rows of the model in their order, read in pages of so many.
+    async fn numbers(&self, page_size: usize) -> Vec<i64> {
+        let base = format!("model_crn={}&page_size={page_size}", self.crn(&self.model));
+        let (mut seen, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = self.read(&format!("{base}&page_token={token}")).await;
+            seen.extend(
+                page["metrics"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|row| row["metrics"]["n"].as_i64().unwrap_or(-1)),
+            );
+            page["next_page_token"].as_str().unwrap().clone_into(&mut token);
+            if token.is_empty() {
+                return seen;
+            }
+        }
+    }
+
+    async fn add(&self, key: &str, uuid: &str, metrics: Value) -> (u16, Option<String>) {
+        let body = json!({ "metrics": metrics, "prediction_uuid": uuid });
         let reply = self.rig.call_as(key, "POST", "/api/v2/metrics/delayed", body).await;
         let warning = reply.headers.get("warning").map(|w| w.to_str().unwrap().to_owned());
         (reply.status.as_u16(), warning)
@@ -108,7 +137,7 @@ impl Gateway {
         self.stream.write_all(&line::encode(message)).await.unwrap();
     }
 
-    async fn ship(&mut self, batch: u64, rows: &[TrackedPrediction]) {
+    async fn ship(&mut self, batch: u64, rows: &[TrackedPrediction<'_>]) {
         let mut records = Vec::new();
         assert!(rows.iter().all(|row| row.encode(&mut records)));
         self.say(&FromGateway::Metrics { batch, bytes: records.len() }).await;
@@ -158,12 +187,12 @@ async fn a_batch_is_kept_before_it_is_said_to_be_and_a_read_waits_for_what_gatew
 async fn a_row_has_the_form_of_the_contract_and_is_one_however_often_it_is_shipped() {
     let shop = Shop::open().await;
     let row = shop.row(1, 1_746_629_493_901, 1_746_629_493_936);
-    shop.ship(&[row.clone(), row.clone()]).await;
+    shop.ship(&[row, row]).await;
     shop.ship(&[row]).await;
     let wanted = json!([{
         "modelDeploymentCrn": shop.crn(&shop.deployment), "modelBuildCrn": shop.crn(&shop.build),
         "modelCrn": shop.crn(&shop.model), "startTimeStampMs": 1_746_629_493_901_i64,
-        "endTimeStampMs": 1_746_629_493_936_i64, "predictionUuid": format!("{UUID}1"), "metrics": {"n": 1},
+        "endTimeStampMs": 1_746_629_493_936_i64, "predictionUuid": row.uuid, "metrics": {"n": 1},
     }]);
     for query in ["model_deployment_crn", "model_build_crn", "model_crn"] {
         let path = match query {
@@ -178,7 +207,7 @@ async fn a_row_has_the_form_of_the_contract_and_is_one_however_often_it_is_shipp
 #[tokio::test]
 async fn both_bounds_of_a_window_are_within_and_rows_ascend() {
     let shop = Shop::open().await;
-    let rows = [(1, 3_000, 3_010), (2, 1_000, 1_010), (3, 2_000, 2_010), (4, 1_000, 1_005)];
+    let rows = [(1, 3_000, 3_010), (2, 1_000, 1_010), (3, 2_000, 2_010), (4, 1_001, 1_005)];
     shop.ship(&rows.map(|(n, start, end)| shop.row(n, start, end))).await;
     let window = async |start: &str, end: &str| -> Vec<i64> {
         let crn = shop.crn(&shop.model);
@@ -189,7 +218,7 @@ async fn both_bounds_of_a_window_are_within_and_rows_ascend() {
     assert_eq!(window("0", "9000").await, [2, 4, 3, 1]);
     assert_eq!(window("1000", "2010").await, [2, 4, 3]);
     assert_eq!(window("1000.4", "2009.6").await, [2, 4, 3], "rounded to the nearest");
-    assert_eq!(window("1001", "2009").await, [0_i64; 0]);
+    assert_eq!(window("1002", "2009").await, [0_i64; 0]);
     let bad = shop.rig.call("GET", "/api/v2/metrics?model_crn=x&start_timestamp_ms=soon", Value::Null).await;
     assert_eq!(bad.error().0, 400);
 }
@@ -210,6 +239,9 @@ async fn pages_hold_every_row_once_while_others_come() {
         // Behind what was read, and in no page to come.
         shop.ship(&[shop.row(8, 5, 6)]).await;
     }
+    let by_start: Vec<i64> = seen.iter().map(|n| n / 3).collect();
+    assert!(by_start.is_sorted(), "{seen:?}");
+    seen.sort_unstable();
     assert_eq!(seen, (0..7).collect::<Vec<_>>());
     let bad = shop.rig.call("GET", &format!("/api/v2/metrics?{base}&page_token=p3"), Value::Null).await;
     assert!(bad.error().1.contains("page_token"));
@@ -224,14 +256,68 @@ async fn a_page_of_more_rows_than_are_held_at_one_time_is_whole() {
 }
 
 #[tokio::test]
+async fn many_predictions_of_a_second_are_one_row_of_the_database_and_are_read_as_what_they_are() {
+    let shop = Shop::open().await;
+    // Of three seconds, ten each hundredth.
+    let rows: Vec<_> = (0..3_000).map(|n| shop.row(n, 5_000 + n.cast_unsigned(), 9_000)).collect();
+    shop.ship(&rows).await;
+    assert_eq!(shop.rig.app.store.chunk_lengths().await, [512, 488, 512, 488, 512, 488]);
+    for page_size in [7_000, 700, 512] {
+        assert_eq!(shop.numbers(page_size).await, (0..3_000).collect::<Vec<_>>(), "{page_size}");
+    }
+    let crn = shop.crn(&shop.deployment);
+    let window =
+        format!("model_deployment_crn={crn}&start_timestamp_ms=6998&end_timestamp_ms=9000&page_size=3");
+    let read = shop.read(&window).await;
+    let numbers: Vec<_> =
+        read["metrics"].as_array().unwrap().iter().map(|row| row["metrics"]["n"].clone()).collect();
+    assert_eq!(numbers, [1_998, 1_999, 2_000]);
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_cut_in_other_places_adds_what_is_new_of_it() {
+    let shop = Shop::open().await;
+    let rows: Vec<_> = (0..2_000).map(|n| shop.row(n, 5_000 + n.cast_unsigned() / 2, 9_000)).collect();
+    for part in [0..700, 300..1_100, 0..3, 900..2_000, 0..2_000] {
+        shop.ship(&rows[part]).await;
+    }
+    assert_eq!(shop.rig.app.store.metric_counts().await, (2_000, 0));
+    let mut numbers = shop.numbers(300).await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..2_000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_was_kept_one_by_one_is_read_among_the_others_and_is_not_kept_again() {
+    let shop = Shop::open().await;
+    let key = shop.rig.key.clone();
+    let store = &shop.rig.app.store;
+    let deployment = DeploymentId::new(shop.deployment.clone());
+    let source = store.metric_source(&deployment).await.unwrap().unwrap();
+    // The source is noted with the first row.
+    shop.ship(&[shop.row(1, 1_000, 1_001), shop.row(3, 3_000, 3_001)]).await;
+    let new = id(5, 5_000);
+    store.insert_singles(&source, &[(&old_id(2), 2_000), (&new, 5_000)]).await;
+    let old_gateway = TrackedPrediction { uuid: old_id(4).leak(), ..shop.row(4, 4_000, 4_001) };
+    shop.ship(&[old_gateway, shop.row(5, 5_000, 5_001)]).await;
+    shop.ship(&[old_gateway, shop.row(6, 6_000, 6_001)]).await;
+    assert_eq!(shop.numbers(2).await, [1, -1, 3, 4, -1, 6]);
+    assert_eq!(shop.add(&key, &old_id(2), json!({"n": 2})).await, (200, None));
+    assert_eq!(shop.add(&key, &new, json!({"n": 5})).await, (200, None));
+    assert_eq!(shop.numbers(9).await, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(store.forget_metrics(4_000, 0).await.unwrap(), 3);
+    assert_eq!(shop.numbers(9).await, [4, 5, 6]);
+}
+
+#[tokio::test]
 async fn what_became_known_later_is_merged_in_the_order_it_came_also_when_it_came_first() {
     let shop = Shop::open().await;
     let key = shop.rig.key.clone();
-    let (status, warning) = shop.add(&key, 1, json!({"actual": "early", "x": 1})).await;
+    let (status, warning) = shop.add(&key, &id(1, 1_000), json!({"actual": "early", "x": 1})).await;
     assert!(status == 200 && warning.unwrap().contains("not there yet"));
     assert!(shop.rows().await.is_empty());
     shop.ship(&[shop.row(1, 1_000, 1_001)]).await;
-    assert_eq!(shop.add(&key, 1, json!({"actual": "late"})).await, (200, None));
+    assert_eq!(shop.add(&key, &id(1, 1_000), json!({"actual": "late"})).await, (200, None));
     assert_eq!(shop.rows().await[0]["metrics"], json!({"n": 1, "actual": "late", "x": 1}));
 }
 
@@ -239,8 +325,8 @@ async fn what_became_known_later_is_merged_in_the_order_it_came_also_when_it_cam
 async fn numbers_keep_every_digit() {
     let shop = Shop::open().await;
     let long = r#"{"a": 123456789012345678901234567890, "b": 0.1000000000000000055511151231257827}"#;
-    shop.ship(&[TrackedPrediction { metrics: Bytes::from(long), ..shop.row(1, 1, 2) }]).await;
-    let body = format!(r#"{{"prediction_uuid": "{UUID}1", "metrics": {{"c": 1.00}}}}"#);
+    shop.ship(&[TrackedPrediction { metrics: long.as_bytes(), ..shop.row(1, 1, 2) }]).await;
+    let body = format!(r#"{{"prediction_uuid": "{}", "metrics": {{"c": 1.00}}}}"#, id(1, 1));
     let request = axum::http::Request::post("/api/v2/metrics/delayed")
         .header("authorization", format!("Bearer {}", shop.rig.key))
         .body(axum::body::Body::from(body))
@@ -284,11 +370,11 @@ async fn strangers_see_nothing_the_public_reads_and_collaborators_add() {
     let (stranger, friend) = (shop.rig.user("stranger").await, shop.rig.user("friend").await);
     shop.ship(&[shop.row(1, 1_000, 1_001)]).await;
     // Before its row: nobody knows yet whether the author may.
-    shop.add(&stranger, 2, json!({"planted": 1})).await;
+    shop.add(&stranger, &id(2, 1_001), json!({"planted": 1})).await;
     let path = format!("{}/collaborators/friend", shop.project);
     shop.rig.call("PUT", &path, json!({"permission": "viewer"})).await.ok();
-    shop.add(&friend, 2, json!({"actual": 1})).await;
-    shop.ship(&[shop.row(2, 1_000, 1_001)]).await;
+    shop.add(&friend, &id(2, 1_001), json!({"actual": 1})).await;
+    shop.ship(&[shop.row(2, 1_001, 1_002)]).await;
     assert_eq!(shop.rows().await[1]["metrics"], json!({"n": 2, "actual": 1}));
 
     let read = format!("/api/v2/metrics?model_crn={}", shop.crn(&shop.model));
@@ -297,7 +383,7 @@ async fn strangers_see_nothing_the_public_reads_and_collaborators_add() {
     });
     let tries = async |key: &str| {
         let reading = shop.rig.call_as(key, "GET", &read, Value::Null).await.status.as_u16();
-        let adding = shop.add(key, 1, json!({"a": 1})).await.0;
+        let adding = shop.add(key, &id(1, 1_000), json!({"a": 1})).await.0;
         let path = "/api/v2/metrics/aggregates";
         let aggregating = shop.rig.call_as(key, "POST", path, aggregate.clone()).await.status.as_u16();
         (reading, adding, aggregating)
@@ -329,10 +415,8 @@ async fn what_names_nothing_is_said_to_be_nothing() {
 async fn hostile_metrics_cost_their_row_nothing_but_themselves() {
     let shop = Shop::open().await;
     let hostile: [&[u8]; 5] = [b"", b"[1]", b"{\"a\":1}{", b"{\"a\":\"\xff\"}", b"{\"a\":\0}"];
-    let rows: Vec<_> = (0..)
-        .zip(hostile)
-        .map(|(n, metrics)| TrackedPrediction { metrics: Bytes::from_static(metrics), ..shop.row(n, 1, 2) })
-        .collect();
+    let rows: Vec<_> =
+        (0..).zip(hostile).map(|(n, metrics)| TrackedPrediction { metrics, ..shop.row(n, 1, 2) }).collect();
     shop.ship(&rows).await;
     assert!(shop.rows().await.iter().all(|row| row["metrics"] == json!({})));
     assert_eq!(shop.rows().await.len(), 5);
@@ -343,8 +427,8 @@ async fn old_predictions_are_deleted_with_what_was_added_and_a_deleted_model_lea
     let shop = Shop::open().await;
     let key = shop.rig.key.clone();
     shop.ship(&[shop.row(1, 1_000, 1_001), shop.row(2, 3_000, 3_001)]).await;
-    shop.add(&key, 1, json!({"a": 1})).await;
-    shop.add(&key, 2, json!({"a": 2})).await;
+    shop.add(&key, &id(1, 1_000), json!({"a": 1})).await;
+    shop.add(&key, &id(2, 3_000), json!({"a": 2})).await;
     let aggregate = json!({
         "model_deployment_crn": shop.crn(&shop.deployment), "metrics": {}, "start_timestamp_ms": 900, "end_timestamp_ms": 950,
     });

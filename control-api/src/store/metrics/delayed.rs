@@ -1,6 +1,6 @@
 //! What became known later, and aggregates: the two things that clients write.
 
-use millgate_contract::ids::Username;
+use millgate_contract::{ids::Username, prediction_id};
 use sqlx::Row;
 
 use super::{Source, note_source};
@@ -28,6 +28,11 @@ pub(crate) struct Aggregate {
 impl Store {
     /// The deployment whose prediction this is.
     pub(crate) async fn source_of_prediction(&self, uuid: &str) -> Outcome<Option<Source>> {
+        if let Some(start_ms) = prediction_id::start_ms(uuid)
+            && let Some(deployment_number) = self.deployment_of(uuid, start_ms).await?
+        {
+            return self.metric_source_by_number(deployment_number).await;
+        }
         let row = sqlx::query("SELECT deployment_number FROM metric_rows WHERE id = $1 AND is_aggregate = 0")
             .bind(uuid)
             .fetch_optional(&self.read)

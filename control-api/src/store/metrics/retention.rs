@@ -19,7 +19,7 @@ struct Over {
 }
 
 impl Store {
-    /// Deletes predictions and aggregates that begin before these moments; says how many rows.
+    /// Deletes predictions and aggregates that begin before these moments, predictions by the second; says how many rows.
     pub(crate) async fn forget_metrics(
         &self,
         predictions_before_ms: i64,
@@ -57,6 +57,12 @@ impl Store {
 
     async fn forget(&self, over: Over) -> Outcome<u64> {
         let mut forgotten = 0;
+        loop {
+            match self.forget_chunks(over.model_number, over.predictions_before_ms).await? {
+                0 => break,
+                rows => forgotten += rows,
+            }
+        }
         loop {
             let step = self.forget_step(over).await?;
             forgotten += step;

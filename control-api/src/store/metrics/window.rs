@@ -59,6 +59,24 @@ impl Store {
         after: Option<&Cursor>,
         rows_max: usize,
     ) -> Outcome<Vec<MetricRow>> {
+        let mut rows = self.rows_of_chunks(window, after, rows_max).await?;
+        rows.extend(self.single_rows(window, after, rows_max).await?);
+        // Both ascend already.
+        rows.sort_by(|a, b| (a.start_ms, &a.id).cmp(&(b.start_ms, &b.id)));
+        rows.truncate(rows_max);
+        for rows in rows.chunks_mut(IDS_MAX) {
+            self.merge_delayed(rows).await?;
+        }
+        Ok(rows)
+    }
+
+    /// Those that are kept one by one.
+    async fn single_rows(
+        &self,
+        window: &Window,
+        after: Option<&Cursor>,
+        rows_max: usize,
+    ) -> Outcome<Vec<MetricRow>> {
         let (column, value) = match window.deployment_number {
             Some(number) => ("deployment_number", number),
             None => ("model_number", window.model_number),
@@ -81,11 +99,7 @@ impl Store {
         if let Some(build) = &window.build {
             query = query.bind(build.as_str());
         }
-        let mut rows: Vec<MetricRow> = query.fetch_all(&self.read).await?.iter().map(read).collect();
-        for rows in rows.chunks_mut(IDS_MAX) {
-            self.merge_delayed(rows).await?;
-        }
-        Ok(rows)
+        Ok(query.fetch_all(&self.read).await?.iter().map(read).collect())
     }
 
     async fn merge_delayed(&self, rows: &mut [MetricRow]) -> Outcome<()> {
