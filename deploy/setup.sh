@@ -30,6 +30,30 @@ ok = sys.version_info >= (3, 9) and shared and importlib.util.find_spec("venv") 
 sys.exit(0 if ok else 1)
 PY
 
+# uv, which stands in for pip in builds: beside the programs, unless this host has one.
+uv_version=0.13.9
+target=${CARGO_TARGET_DIR:-target}
+uv_into() { # uv_into FOLDER
+    [ ! -x "$1/uv" ] && ! command -v uv >/dev/null 2>&1 || return 0
+    mkdir -p "$1"
+    # Whole, or not there.
+    for other in "$target"/*/uv; do
+        if [ -x "$other" ]; then cp "$other" "$1/uv.partial" && mv "$1/uv.partial" "$1/uv" && return 0; fi
+    done
+    say "installing uv $uv_version into $1"
+    venv=$(mktemp -d)
+    if "$python" -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "uv==$uv_version"; then
+        cp "$venv/bin/uv" "$1/uv.partial" && mv "$1/uv.partial" "$1/uv"
+    else
+        say "there is no uv to be had: builds use pip, which takes longer"
+    fi
+    rm -rf "$venv"
+}
+case $need in
+build | bench) uv_into "$target/release" ;;
+test) uv_into "$target/debug" ;;
+esac
+
 if [ "$need" = bench ]; then
     debian wrk wrk
     debian nginx nginx-light

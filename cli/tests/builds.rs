@@ -264,10 +264,12 @@ fn a_script_that_fills_the_disk_hangs_or_eats_memory_fails_its_build_and_says_wh
     assert!(is_live, "{said}");
 }
 
-/// `uv` of this host, where there is one.
+/// `uv` of this host, where there is one: beside the program, or on the PATH.
 fn uv() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("uv")).find(|uv| uv.is_file())
+    let beside = Path::new(env!("CARGO_BIN_EXE_millgate")).with_file_name("uv");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("uv"));
+    std::iter::once(beside).chain(on_path).find(|uv| uv.is_file())
 }
 
 /// By `uv` where this host has it, else by pip.

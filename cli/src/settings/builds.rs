@@ -86,7 +86,7 @@ impl BuildsFile {
             queued_max: self.queued_max,
             keep_last: self.keep_last,
             keep_days: self.keep_days,
-            uv: self.uv.or_else(uv_of_path).filter(|uv| !uv.as_os_str().is_empty()),
+            uv: self.uv.or_else(uv_of_host).filter(|uv| !uv.as_os_str().is_empty()),
         })
     }
 }
@@ -110,10 +110,13 @@ impl Builds {
     }
 }
 
-/// The `uv` of this host: the program itself, not a link to it, which a sandbox would not follow.
-fn uv_of_path() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("uv")).find_map(|uv| uv.canonicalize().ok())
+/// The `uv` of this host, beside this program or on the PATH: the program itself, not a link to it, which a sandbox would
+/// not follow.
+fn uv_of_host() -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok().map(|millgate| millgate.with_file_name("uv"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("uv"));
+    beside.into_iter().chain(on_path).find_map(|uv| uv.canonicalize().ok().filter(|uv| uv.is_file()))
 }
 
 #[cfg(test)]
