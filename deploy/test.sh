@@ -35,9 +35,9 @@ check "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_do
 check "licences, bans, sources" cargo deny check bans licenses sources
 check "Prometheus configuration" promtool check config deploy/prometheus/prometheus.yml
 check "alert rules" promtool test rules deploy/prometheus/millgate.rules.test.yml
-check "Python style" .venv/bin/ruff check python-shim examples replica-runtime/src supervisor/tests bench
-check "Python format" .venv/bin/ruff format --check python-shim examples replica-runtime/src supervisor/tests bench
-check "Python types" .venv/bin/mypy --strict python-shim/src
+check "Python style" .venv/bin/ruff check python-shim examples replica-runtime/src supervisor/tests bench control-api/src/builder/packages/compiled.py
+check "Python format" .venv/bin/ruff format --check python-shim examples replica-runtime/src supervisor/tests bench control-api/src/builder/packages/compiled.py
+check "Python types" .venv/bin/mypy --strict python-shim/src control-api/src/builder/packages/compiled.py
 check "programs" cargo build --workspace --bins --locked
 # Two versions of Python, where there are two: the tests of commands serve models of both side by side.
 second=$(deploy/runtimes.sh second)

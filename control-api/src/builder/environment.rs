@@ -7,6 +7,8 @@ use std::{
     time::Instant,
 };
 
+use tokio::task::JoinSet;
+
 use super::{
     BuildFailure, Job,
     blank::Blanks,
@@ -16,7 +18,7 @@ use super::{
     packages::{self, Installers},
     script,
 };
-use crate::{launch::spec::build_uid, sdk};
+use crate::{fault::Fault, launch::spec::build_uid, sdk};
 
 /// Makes the environment and runs the script.
 pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
@@ -40,8 +42,10 @@ pub(super) async fn make(job: &Job) -> Result<(), BuildFailure> {
         let installers = Installers::prepare(job, &site_packages).map_err(cannot)?;
         own(job, Owner::Script).await?;
         let result = script::run(job, &script).await;
-        own(job, Owner::Server).await?;
         installers.clear().map_err(cannot)?;
+        let (owned, bounded) = tokio::join!(own(job, Owner::Server), packages::bound_cache(job));
+        owned?;
+        bounded?.map_err(cannot)?;
         result?;
     } else {
         job.log.line(Step::Environment, &format!("no {}: nothing to install", script::name(&job.build)));
@@ -70,20 +74,20 @@ async fn own(job: &Job, owner: Owner) -> Result<(), BuildFailure> {
         Owner::Script => build_uid(job.build.number),
         Owner::Server => 0,
     });
-    let trees = [job.dir.join("root"), job.venv()];
-    let cache = packages::cache(job);
     let normalises = matches!(owner, Owner::Server);
-    blocking(move || -> io::Result<()> {
-        for tree in trees {
-            hand_over(&tree, uid, normalises)?;
-        }
-        if !normalises {
-            hand_over(&cache, uid, false)?;
-        }
-        Ok(())
-    })
-    .await?
-    .map_err(|e| failed(Step::Environment, format!("cannot set the owner of the build's files: {e}")))
+    let root = job.dir.join("root");
+    let trees =
+        if normalises { vec![root, job.venv()] } else { vec![root, job.venv(), packages::cache(job)] };
+    // Side by side: an environment and a cache are thousands of files each.
+    let mut work = JoinSet::new();
+    for tree in trees {
+        work.spawn_blocking(move || hand_over(&tree, uid, normalises));
+    }
+    while let Some(done) = work.join_next().await {
+        let cannot = |e| failed(Step::Environment, format!("cannot set the owner of the build's files: {e}"));
+        done.map_err(Fault::internal)?.map_err(cannot)?;
+    }
+    Ok(())
 }
 
 /// Changes owner and, with `normalises`, mode of everything in a tree; what is not file, folder or link is removed

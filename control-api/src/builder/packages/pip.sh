@@ -50,3 +50,4 @@ if ! '@uv@' pip "$@" $more; then
     echo "uv did not manage it: pip tries" >&2
     by_pip "$@"
 fi
+'@python@' -I -S '@compiled@' '@site_packages@' "$UV_CACHE_DIR" '@state@' || echo "not compiled: imports take longer" >&2
