@@ -17,6 +17,8 @@ use crate::names::hex;
 
 /// Smaller ones are read faster than they are worth remembering.
 const REMEMBERED_BYTES_MIN: u64 = 1 << 20;
+/// Read at once.
+const BUFFER_BYTES_MAX: u64 = 256 * 1024;
 /// Files; then it begins anew.
 const REMEMBERED_FILES_MAX: usize = 10_000;
 /// Clocks of file systems tick every few milliseconds: a file changed twice within one tick looks as if changed once.
@@ -29,7 +31,9 @@ pub(crate) fn hash_file(path: &Path) -> io::Result<(String, u64)> {
 
 fn hash(file: &mut File) -> io::Result<(String, u64)> {
     let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 256 * 1024];
+    // Most files of an environment are small: a large buffer for each costs more than reading it.
+    let size = file.metadata()?.len().saturating_add(1).min(BUFFER_BYTES_MAX);
+    let mut buffer = vec![0; usize::try_from(size).unwrap_or(1)];
     let mut bytes = 0;
     loop {
         let n = file.read(&mut buffer)?;

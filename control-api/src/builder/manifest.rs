@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use ring::digest::{SHA256, digest};
@@ -39,10 +40,11 @@ struct Entry {
 
 /// Hashes everything, writes the list, answers its hash.
 pub(crate) fn seal(build_dir: &Path) -> io::Result<String> {
-    let mut manifest = Manifest { format: 1, files: Vec::new() };
+    let mut paths = Vec::new();
     for part in PARTS {
-        collect(build_dir, &build_dir.join(part), &mut manifest.files)?;
+        list(&build_dir.join(part), &mut paths)?;
     }
+    let mut manifest = Manifest { format: 1, files: read_all(build_dir, &paths)? };
     manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
     let json = serde_json::to_vec(&manifest)?;
     let hash = hex(digest(&SHA256, &json).as_ref());
@@ -51,23 +53,47 @@ pub(crate) fn seal(build_dir: &Path) -> io::Result<String> {
     Ok(hash)
 }
 
-fn collect(base: &Path, folder: &Path, files: &mut Vec<Entry>) -> io::Result<()> {
+/// Everything that is no folder.
+fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let kind = entry.file_type()?;
-        let path = entry.path();
-        let relative = path.strip_prefix(base).expect("found below it").to_owned();
-        if kind.is_dir() {
-            collect(base, &path, files)?;
-        } else if kind.is_symlink() {
-            let link = Some(fs::read_link(&path)?);
-            files.push(Entry { path: relative, bytes: 0, sha256: String::new(), link });
+        if entry.file_type()?.is_dir() {
+            list(&entry.path(), paths)?;
         } else {
-            let (sha256, bytes) = hash_file(&path)?;
-            files.push(Entry { path: relative, bytes, sha256, link: None });
+            paths.push(entry.path());
         }
     }
     Ok(())
+}
+
+/// Reads on all processors: hashing is what sealing takes long for.
+fn read_all(base: &Path, paths: &[PathBuf]) -> io::Result<Vec<Entry>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut entries = Vec::new();
+        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+            entries.push(read(base, path)?);
+        }
+        Ok(entries)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts: Vec<io::Result<Vec<Entry>>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let others = others.into_iter().map(|thread| thread.join().expect("reading does not panic"));
+        std::iter::once(own).chain(others).collect()
+    });
+    parts.into_iter().collect::<io::Result<Vec<_>>>().map(|parts| parts.into_iter().flatten().collect())
+}
+
+fn read(base: &Path, path: &Path) -> io::Result<Entry> {
+    let relative = path.strip_prefix(base).expect("found below it").to_owned();
+    if path.is_symlink() {
+        let link = Some(fs::read_link(path)?);
+        return Ok(Entry { path: relative, bytes: 0, sha256: String::new(), link });
+    }
+    let (sha256, bytes) = hash_file(path)?;
+    Ok(Entry { path: relative, bytes, sha256, link: None })
 }
 
 /// The files of a sealed build's root, by their paths there: the hash of each, or what a link names.
