@@ -1,6 +1,6 @@
 //! Makes builds, one at a time, in the order they were asked for. Each step is logged to the build's own log as it
 //! happens. A build that was underway when the server ended is made again from the start, so no step needs to know
-//! how far the one before it came. Nothing of a build is changed once it is sealed.
+//! how far the one before it came; one that was sealed is tried again. Nothing of a build is changed once it is sealed.
 
 mod again;
 mod attend;
@@ -136,9 +136,8 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
     if app.store.build(&build.id).await?.is_none() {
         return Ok(true);
     }
-    if build.status != BuildStatus::Building
-        && !app.store.move_build(&build.id, BuildStatus::Queued, BuildStatus::Building, "").await?
-    {
+    let is_begun = matches!(build.status, BuildStatus::Building | BuildStatus::Pushing);
+    if !is_begun && !app.store.move_build(&build.id, BuildStatus::Queued, BuildStatus::Building, "").await? {
         return Ok(true);
     }
     reached(Milestone::Building);
@@ -146,7 +145,7 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
     match make(app, build).await {
         Ok(log) => {
             log.line(Step::Done, "built");
-            app.store.move_build(&id, BuildStatus::Building, BuildStatus::Built, "").await?;
+            app.store.move_build(&id, BuildStatus::Pushing, BuildStatus::Built, "").await?;
         }
         Err((log, BuildFailure::Step { step, reason })) => {
             // What a supervisor says begins with the step already.
@@ -156,7 +155,9 @@ pub(crate) async fn next(app: &App) -> Outcome<bool> {
                 log.line(Step::Done, &format!("build failed: {reason}"));
             }
             tracing::info!(build = %id, reason, "build failed");
-            app.store.move_build(&id, BuildStatus::Building, BuildStatus::Failed, &reason).await?;
+            for from in [BuildStatus::Building, BuildStatus::Pushing] {
+                app.store.move_build(&id, from, BuildStatus::Failed, &reason).await?;
+            }
         }
         Err((_, BuildFailure::Fault(fault))) => return Err(fault),
     }
@@ -192,10 +193,29 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
     let dir = app.dir.build(build.id.as_str());
     // What an earlier attempt left, its trial's processes included.
     stop_trial(app, &build).await;
-    let fresh = dir.clone();
+    let log_file = dir.join(LOG_FILE);
+    let again = Again::of(app, &build).await?;
+    let mut choice = app.runtimes.choose(&build.kernel, &build.runtime_identifier);
+    if let Some(again) = &again {
+        choice = again.choice(app, choice);
+    }
+    let log = if build.status == BuildStatus::Pushing {
+        choice.runtime = app.runtimes.of_build(&dir)?;
+        BuildLog::reopen(&log_file)
+    } else {
+        clear(dir.clone()).await?;
+        BuildLog::create(&log_file)
+    };
+    let log = log.map_err(Fault::from)?;
+    let environment = app.store.environment().await?;
+    Ok(Job { app: app.clone(), build, model, project, environment, choice, dir, log, again })
+}
+
+/// Makes an empty folder of what may be there of an earlier attempt.
+async fn clear(dir: PathBuf) -> Outcome<()> {
     blocking(move || {
         for part in ["root", "venv", "tools", "manifest.json", ".sealed"] {
-            let path = fresh.join(part);
+            let path = dir.join(part);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             if let Err(e) = removed
                 && e.kind() != io::ErrorKind::NotFound
@@ -203,41 +223,40 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
                 return Err(e);
             }
         }
-        fs::create_dir_all(&fresh)?;
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))
+        fs::create_dir_all(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
     })
     .await?
-    .map_err(Fault::from)?;
-    let log = BuildLog::create(&dir.join(LOG_FILE)).map_err(Fault::from)?;
-    let environment = app.store.environment().await?;
-    let again = Again::of(app, &build).await?;
-    let chosen = app.runtimes.choose(&build.kernel, &build.runtime_identifier);
-    let choice = match &again {
-        Some(again) => again.choice(app, chosen),
-        None => chosen,
-    };
-    Ok(Job { app: app.clone(), build, model, project, environment, choice, dir, log, again })
+    .map_err(Fault::from)
 }
 
 async fn steps(mut job: Job) -> Result<(), BuildFailure> {
-    check_kernel(&job)?;
-    job.log.line(Step::Snapshot, &words_of_choice(&job.choice, &job.build));
-    if let Some(again) = &job.again {
-        again.prepare(&job)?;
+    if job.build.status != BuildStatus::Pushing {
+        seal(&mut job).await?;
     }
-    source::bring(&mut job).await?;
-    reached(Milestone::Snapshot);
-    environment::make(&job).await?;
-    reached(Milestone::Environment);
     let answer = trial::run(&job).await;
     stop_trial(&job.app, &job.build).await;
     reached(Milestone::Trial);
     if let Some(response) = answer? {
         job.app.store.set_example_response(&job.build.id, &response).await?;
     }
+    Ok(())
+}
+
+/// Makes all that the build is. From here on nothing of it changes: its trial, too, is of what is sealed.
+async fn seal(job: &mut Job) -> Result<(), BuildFailure> {
+    check_kernel(job)?;
+    job.log.line(Step::Snapshot, &words_of_choice(&job.choice, &job.build));
+    if let Some(again) = &job.again {
+        again.prepare(job)?;
+    }
+    source::bring(job).await?;
+    reached(Milestone::Snapshot);
+    environment::make(job).await?;
+    reached(Milestone::Environment);
     job.log.line(Step::Seal, "sealing");
     let dir = job.dir.clone();
-    let (version, site_packages) = (job.runtime().python.version.clone(), environment::site_packages(&job));
+    let (version, site_packages) = (job.runtime().python.version.clone(), environment::site_packages(job));
     let (dependencies, build_hash) = blocking(move || {
         let dependencies = Dependencies::of(&version, &site_packages)?;
         dependencies.write(&dir)?;
@@ -246,11 +265,13 @@ async fn steps(mut job: Job) -> Result<(), BuildFailure> {
     .await?
     .map_err(|e| failed(Step::Seal, format!("the build cannot be sealed: {e}")))?;
     job.app.store.seal_build(&job.build.id, &job.build.source_hash, &build_hash).await?;
-    reached(Milestone::Sealed);
     job.log.line(Step::Seal, &format!("build hash {}", &build_hash[..10]));
     if let Some(again) = &job.again {
-        again.compare(&job, &dependencies).await?;
+        again.compare(job, &dependencies).await?;
     }
+    job.build.build_hash = build_hash;
+    job.app.store.move_build(&job.build.id, BuildStatus::Building, BuildStatus::Pushing, "").await?;
+    reached(Milestone::Sealed);
     Ok(())
 }
 

@@ -32,10 +32,10 @@ milestones! {
     Snapshot = "snapshot",
     /// Its environment is made, its script has run.
     Environment = "environment",
-    /// It was imported and called, and the trial's processes are gone.
-    Trial = "trial",
-    /// It is sealed, and not yet built.
+    /// It is sealed, and not yet tried.
     Sealed = "sealed",
+    /// It was imported and called; processes that were only for that are gone.
+    Trial = "trial",
     /// It is over.
     BuildOver = "build-over",
     /// A build is collected, its files are there.

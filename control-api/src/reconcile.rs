@@ -91,6 +91,9 @@ impl Reconciler {
             tracing::debug!(?step, "reconciler");
             changed += usize::from(self.take(&step, &rows).await?);
         }
+        if changed > 0 {
+            self.app.news.send_replace(());
+        }
         if self.logs_swept_at.is_none_or(|at| at.elapsed() >= LOG_SWEEP_PERIOD) {
             self.logs_swept_at = Some(Instant::now());
             self.sweep_logs(now_us() - i64::from(self.app.config.log_retention_days) * DAY_US).await?;

@@ -33,6 +33,8 @@ words! {
         Queued = "queued",
         /// Being built.
         Building = "building",
+        /// Sealed, and being tried: by the start of a deployment that waits for it, or alone.
+        Pushing = "pushing",
         /// Ready to be deployed.
         Built = "built",
         /// Over, without success; the reason says why.

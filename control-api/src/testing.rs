@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use crate::{
     app::App,
+    builder,
     config::ControlConfig,
     control::ControlApi,
     data_dir::DataDir,
@@ -29,6 +30,7 @@ use crate::{
     launch::fake::FakeLauncher,
     moment::now_s,
     operations,
+    reconcile::Reconciler,
     rows::{BuildStatus, UserRole},
 };
 
@@ -224,9 +226,17 @@ impl Rig {
         for part in ["root", "venv"] {
             std::fs::create_dir_all(dir.join(part)).unwrap();
         }
-        let hash = crate::builder::manifest::seal(&dir).unwrap();
+        let hash = builder::manifest::seal(&dir).unwrap();
         self.app.store.seal_build(&id, &hash, &hash).await.unwrap();
         assert!(self.app.store.move_build(&id, BuildStatus::Pending, BuildStatus::Built, "").await.unwrap());
+    }
+
+    /// Makes the next build while the reconciler looks after deployments that wait for it; whether there was one.
+    pub(crate) async fn make_next_build(&self) -> bool {
+        tokio::select! {
+            made = builder::next(&self.app) => made.unwrap(),
+            () = async { Reconciler::new(self.app.clone()).run(&self.app.wake).await } => unreachable!("it runs for ever"),
+        }
     }
 
     /// The only deployment of a build.

@@ -70,6 +70,13 @@ impl BuildLog {
         Ok(Self(Arc::new(Mutex::new(Open { file, bytes: 0 }))))
     }
 
+    /// Goes on with the log of an attempt that is taken up again.
+    pub(crate) fn reopen(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self(Arc::new(Mutex::new(Open { file, bytes }))))
+    }
+
     /// Writes a line. A full disk loses log lines and not the build.
     pub(crate) fn line(&self, step: Step, text: &str) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);

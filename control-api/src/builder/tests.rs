@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::{
     builder,
     launch::UnitName,
-    rows::BuildStatus::{Building, Pending},
+    reconcile::Reconciler,
+    rows::BuildStatus::{Building, Built, Pending, Pushing},
     testing::Rig,
 };
 
@@ -36,6 +37,12 @@ async fn ask_again(rig: &Rig, model: &str) -> String {
 
 async fn made(rig: &Rig, build: &str) -> Value {
     assert!(builder::next(&rig.app).await.unwrap());
+    rig.call("GET", build, Value::Null).await.ok()
+}
+
+/// The same while the reconciler looks after deployments.
+async fn made_beside_deployments(rig: &Rig, build: &str) -> Value {
+    assert!(rig.make_next_build().await);
     rig.call("GET", build, Value::Null).await.ok()
 }
 
@@ -136,13 +143,91 @@ async fn what_is_not_there_is_said_before_the_environment_is_made() {
 async fn a_trial_that_fails_gives_its_reason_and_no_build() {
     let rig = Rig::new().await;
     let build = ask(&rig, &[("add.py", "import sklearn")], json!({"auto_deploy_model": true})).await;
-    rig.launcher.units_become(Some(Phase::Failed), "import: ModuleNotFoundError: No module named 'sklearn'");
-    let shown = made(&rig, &build).await;
+    let reason = "import: ModuleNotFoundError: No module named 'sklearn'";
+    rig.launcher.units_become(Some(Phase::Failed), reason);
+    let shown = made_beside_deployments(&rig, &build).await;
     assert_eq!(shown["status"], "build failed");
-    assert_eq!(shown["failure_reason"], "import: ModuleNotFoundError: No module named 'sklearn'");
-    assert_eq!(shown["build_hash"], "");
-    crate::reconcile::Reconciler::new(rig.app.clone()).pass().await.unwrap();
-    assert_eq!(rig.deployment(&build).await["status"], "failed");
+    assert_eq!(shown["failure_reason"], reason);
+    let deployment = rig.deployment(&build).await;
+    assert_eq!((&deployment["status"], &deployment["failure_reason"]), (&json!("failed"), &json!(reason)));
+}
+
+#[tokio::test]
+async fn the_start_of_a_deployment_that_waits_is_the_builds_trial() {
+    let rig = Rig::new().await;
+    rig.launcher.examples_answer("8");
+    let asked =
+        json!({"auto_deploy_model": true, "auto_deployment_config": {"replicas": 3}, "example_request": {}});
+    let build = ask(&rig, &[("add.py", "")], asked).await;
+    let shown = made_beside_deployments(&rig, &build).await;
+    assert_eq!((&shown["status"], &shown["example_response"]), (&json!("built"), &json!("8")));
+    let mut reconciler = Reconciler::new(rig.app.clone());
+    while rig.deployment(&build).await["status"] != "deployed" {
+        reconciler.pass().await.unwrap();
+    }
+    let launched = rig.launcher.launched();
+    assert_eq!(launched.len(), 1, "what was imported goes on serving");
+    assert_eq!(launched[0].slots, 3);
+    assert!(launched[0].replica_prefix.ends_with(&shown["build_hash"].as_str().unwrap()[..10]));
+    assert!(rig.launcher.stopped().is_empty());
+}
+
+#[tokio::test]
+async fn a_deployment_that_cannot_start_says_nothing_of_its_build() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "")], json!({"auto_deploy_model": true})).await;
+    rig.launcher.refuse(UnitName::deployment(1));
+    assert_eq!(made_beside_deployments(&rig, &build).await["status"], "built");
+    let deployment = rig.deployment(&build).await;
+    assert_eq!(
+        (&deployment["status"], &deployment["failure_reason"]),
+        (&json!("failed"), &json!("refused by the test"))
+    );
+    assert_eq!(rig.launcher.stopped(), [UnitName::build(1)]);
+}
+
+#[tokio::test]
+async fn a_build_whose_deployment_waits_for_memory_is_tried_alone_and_with_its_variables() {
+    let mut rig = Rig::new().await;
+    rig.restart_with(|config| config.memory_mb_max = Some(1_000)).await;
+    let config = |memory: f64| json!({"memory": memory, "environment": {"NEEDED": "yes"}});
+    let first = ask(
+        &rig,
+        &[("add.py", "")],
+        json!({"auto_deploy_model": true, "auto_deployment_config": config(0.7)}),
+    )
+    .await;
+    assert_eq!(made_beside_deployments(&rig, &first).await["status"], "built");
+    let model = first.rsplit_once("/builds/").unwrap().0;
+    let request = json!({
+        "file_path": "add.py", "function_name": "add", "auto_deploy_model": true, "auto_deployment_config": config(0.5),
+    });
+    let second = rig.call("POST", &format!("{model}/builds"), request).await.ok();
+    let second = format!("{model}/builds/{}", second["id"].as_str().unwrap());
+    assert_eq!(made_beside_deployments(&rig, &second).await["status"], "built");
+    let waiting = rig.deployment(&second).await;
+    assert_eq!(waiting["status"], "pending", "{waiting}");
+    let launched = rig.launcher.launched();
+    assert_eq!(launched.len(), 2);
+    assert!(launched.iter().all(|spec| spec.environment["NEEDED"] == "yes"));
+    assert_eq!(rig.launcher.stopped(), [UnitName::build(2)]);
+}
+
+#[tokio::test]
+async fn a_build_that_was_being_tried_when_the_server_ended_is_tried_again_and_not_made_again() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "")], json!({})).await;
+    let shown = made(&rig, &build).await;
+    let id = millgate_contract::ids::BuildId::new(shown["id"].as_str().unwrap());
+    let marked = rig.app.dir.build(id.as_str()).join("root/marked");
+    std::fs::write(&marked, "").unwrap();
+    assert!(rig.app.store.move_build(&id, Built, Pushing, "").await.unwrap());
+    let again = made(&rig, &build).await;
+    assert_eq!((&again["status"], &again["build_hash"]), (&json!("built"), &shown["build_hash"]));
+    builder::manifest::check(&rig.app.dir.build(id.as_str()), shown["build_hash"].as_str().unwrap()).unwrap();
+    assert_eq!(rig.launcher.launched().len(), 2);
+    assert!(marked.exists());
+    assert_eq!(log(&rig, &build).await.matches("making an environment").count(), 1);
 }
 
 #[tokio::test]

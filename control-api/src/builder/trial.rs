@@ -1,5 +1,9 @@
 //! The trial of a build: imported once, its example called, in the very runtime that will serve it. A build that does
-//! not pass is never deployed.
+//! not pass is never routed to.
+//!
+//! Where a deployment waits for the build, its start is the trial: what was imported goes on serving, and nobody waits for
+//! a second import. A start that goes wrong says nothing yet of the build, since a deployment brings variables and amounts
+//! of its own and may be stopped at any time: then the build is tried alone, as one that nobody deploys is.
 
 use std::{fs, time::Duration};
 
@@ -7,28 +11,25 @@ use millgate_contract::{
     spec::{LogLine, LogSource, REPLICA_LOG},
     supervision::Phase,
 };
+use tokio::time::Instant;
 
-use super::{BuildFailure, Job, failed, log::Step};
-use crate::launch::{UnitName, spec};
+use super::{BuildFailure, Job, PERIOD, failed, log::Step};
+use crate::{
+    fault::Outcome,
+    launch::{UnitName, spec},
+    rows::{Deployment, DeploymentStatus},
+};
 
 /// On top of what the supervisor itself gives the start.
 const SLACK: Duration = Duration::from_secs(15);
 
-/// Runs it; answers the response of the example call, if there is an example. The caller stops the unit.
+/// Tries it; answers the response of the example call, if there is an example. The caller stops what was only for that.
 pub(super) async fn run(job: &Job) -> Result<Option<String>, BuildFailure> {
     job.log.line(Step::Import, &format!("importing {} for {}", job.build.file_path, job.build.function_name));
-    let unit = UnitName::build(job.build.number);
-    let launcher = &job.app.launcher;
-    launcher
-        .launch(unit.clone(), spec::trial(&job.ingredients()))
-        .await
-        .map_err(|e| failed(Step::Import, e.to_string()))?;
-    let time = Duration::from_millis(job.app.config.start_timeout_ms) + SLACK;
-    let ended = tokio::time::timeout(time, wait(job, &unit)).await;
-    copy_log(job, &unit);
-    let response = ended
-        .map_err(|_| failed(Step::Import, format!("not ready within {} s", time.as_secs())))?
-        .map_err(|reason| failed(Step::Import, reason))?;
+    let response = match by_deployment(job).await? {
+        Some(Passed { response }) => response,
+        None => alone(job).await?,
+    };
     match (&response, job.build.example_response.as_str()) {
         (Some(response), "") => {
             job.log.line(Step::Import, &format!("the example answered {}", shorten(response)));
@@ -41,6 +42,71 @@ pub(super) async fn run(job: &Job) -> Result<Option<String>, BuildFailure> {
         (None, _) => job.log.line(Step::Import, "imported"),
     }
     Ok(response)
+}
+
+/// A deployment of it has started.
+struct Passed {
+    response: Option<String>,
+}
+
+/// Waits for a deployment that starts; none when none does.
+async fn by_deployment(job: &Job) -> Outcome<Option<Passed>> {
+    let launcher = &job.app.launcher;
+    let (mut changes, mut news) = (launcher.changes(), job.app.news.subscribe());
+    job.app.changed();
+    let end = Instant::now() + time_max(job);
+    while Instant::now() < end {
+        let units = launcher.observe();
+        let mut is_any_underway = false;
+        for deployment in job.app.store.wanted_deployments(&job.build.id).await? {
+            let unit = UnitName::deployment(deployment.number);
+            match units.get(&unit) {
+                Some(report) if report.phase() == Phase::Serving => {
+                    job.log.line(Step::Import, &format!("deployment {} has started", deployment.number));
+                    copy_log(job, &unit);
+                    let response = report.whole.as_ref().and_then(|whole| whole.example_response.clone());
+                    return Ok(Some(Passed { response }));
+                }
+                _ => is_any_underway |= is_underway(&deployment),
+            }
+        }
+        if !is_any_underway {
+            break;
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = news.changed() => {}
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// It starts, or will at once: one that waits for memory says so.
+fn is_underway(deployment: &Deployment) -> bool {
+    deployment.status == DeploymentStatus::Deploying || deployment.reason.is_empty()
+}
+
+/// Tries it in a unit of its own, with the variables of a deployment that waits for it, if there is one.
+async fn alone(job: &Job) -> Result<Option<String>, BuildFailure> {
+    let waiting = job.app.store.wanted_deployments(&job.build.id).await?;
+    let variables = waiting.last().map_or("{}", |deployment| &deployment.environment);
+    let unit = UnitName::build(job.build.number);
+    job.app
+        .launcher
+        .launch(unit.clone(), spec::trial(&job.ingredients(), variables))
+        .await
+        .map_err(|e| failed(Step::Import, e.to_string()))?;
+    let time = time_max(job);
+    let ended = tokio::time::timeout(time, wait(job, &unit)).await;
+    copy_log(job, &unit);
+    ended
+        .map_err(|_| failed(Step::Import, format!("not ready within {} s", time.as_secs())))?
+        .map_err(|reason| failed(Step::Import, reason))
+}
+
+fn time_max(job: &Job) -> Duration {
+    Duration::from_millis(job.app.config.start_timeout_ms) + SLACK
 }
 
 async fn wait(job: &Job, unit: &UnitName) -> Result<Option<String>, String> {

@@ -65,8 +65,9 @@ pub(crate) fn deployment(from: &Ingredients<'_>, deployment: &Deployment) -> Dep
     spec
 }
 
-/// What the supervisor of a build's trial import is told: one replica, the example called in it.
-pub(crate) fn trial(from: &Ingredients<'_>) -> DeploymentSpec {
+/// What the supervisor of a build's trial import is told: one replica, the example called in it, with these variables (a
+/// JSON object) besides the server's and the project's.
+pub(crate) fn trial(from: &Ingredients<'_>, environment: &str) -> DeploymentSpec {
     let amounts = Amounts { replicas: 1, ..from.model.resources };
     let mut spec = common(from, amounts, build_uid(from.build.number), &from.model.policy);
     // A trial is over when its one replica is ready.
@@ -75,6 +76,7 @@ pub(crate) fn trial(from: &Ingredients<'_>) -> DeploymentSpec {
     spec.deployment = DeploymentId::new(from.build.id.as_str());
     spec.replica_prefix = prefix(from, 0);
     spec.environment.insert("CDSW_ENGINE_ID".into(), from.build.id.to_string());
+    spec.environment.extend(variables(environment));
     spec
 }
 

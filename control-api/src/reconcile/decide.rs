@@ -1,8 +1,8 @@
 //! What to do next, from what is wished and what is seen: a pure function, run again after each change. Every step is
 //! safe to repeat, since it is a compare-and-set or does nothing when done.
 //!
-//! Invariants: calls go to a deployment only after all its slots have been ready; a deployment's processes are stopped
-//! only when no gateway sends calls to it; what fails leaves the one that serves.
+//! Invariants: calls go to a deployment only after all its slots have been ready and its build counts as built; a
+//! deployment's processes are stopped only when no gateway sends calls to it; what fails leaves the one that serves.
 
 use std::collections::{HashMap, HashSet};
 
@@ -96,6 +96,8 @@ pub(crate) enum Step {
     Purge { model: ModelId },
 }
 
+const BUILD_FAILED: &str = "its build failed; see the build's log";
+
 /// What to do next.
 pub(crate) fn decide(world: &World) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -143,24 +145,27 @@ fn pending(model: &ModelView, d: &DeploymentView, room: &mut Room<'_>) -> Option
         return Some(Step::Stop { number: d.number });
     }
     match (d.build, &d.lacks) {
-        (BuildStatus::Built, Some(lacks)) => {
+        (BuildStatus::Pushing | BuildStatus::Built, Some(lacks)) => {
             Some(step(d, DeploymentStatus::Failed, format!("unschedulable: {lacks}")))
         }
-        (BuildStatus::Built, None) => match room.take(model, d) {
+        (BuildStatus::Pushing | BuildStatus::Built, None) => match room.take(model, d) {
             Ok(()) => Some(step(d, DeploymentStatus::Deploying, String::new())),
             Err(reason) => (d.waits != reason).then(|| Step::Wait { deployment: d.id.clone(), reason }),
         },
-        (BuildStatus::Failed, _) => {
-            Some(step(d, DeploymentStatus::Failed, "its build failed; see the build's log".into()))
-        }
+        (BuildStatus::Failed, _) => Some(step(d, DeploymentStatus::Failed, BUILD_FAILED.to_owned())),
         (BuildStatus::Pending | BuildStatus::Queued | BuildStatus::Building, _) => None,
     }
 }
 
 fn deploying(model: &ModelView, d: &DeploymentView) -> Option<Step> {
+    if d.build == BuildStatus::Failed {
+        return withdraw(model, d, DeploymentStatus::Failed, BUILD_FAILED.to_owned());
+    }
     match &d.unit {
         UnitView::Absent => Some(Step::Launch { deployment: d.id.clone() }),
         UnitView::Starting | UnitView::Stopping => None,
+        // Its start was the build's trial: the builder has the word.
+        UnitView::Ready if d.build == BuildStatus::Pushing => None,
         UnitView::Failed(reason) => withdraw(model, d, DeploymentStatus::Failed, reason.clone()),
         UnitView::Ready if model.routed != d.id.as_str() => Some(route(model, d)),
         UnitView::Ready => {

@@ -91,7 +91,7 @@ impl Store {
     pub(crate) async fn unfinished_builds(&self) -> Outcome<Vec<Build>> {
         let rows = sqlx::query(
             "SELECT b.* FROM builds b JOIN models m ON m.id = b.model_id WHERE m.is_deleting = 0 \
-             AND b.is_deleting = 0 AND b.status IN ('pending', 'queued', 'building') ORDER BY b.number",
+             AND b.is_deleting = 0 AND b.status IN ('pending', 'queued', 'building', 'pushing') ORDER BY b.number",
         )
         .fetch_all(&self.read)
         .await?;

@@ -89,6 +89,18 @@ impl Store {
         Ok(rows.iter().map(|row| (read(row), text(row, "build_status"))).collect())
     }
 
+    /// Deployments of a build that are not over and not on their way out, the oldest first.
+    pub(crate) async fn wanted_deployments(&self, build: &BuildId) -> Outcome<Vec<Deployment>> {
+        let rows = sqlx::query(
+            "SELECT * FROM deployments WHERE build_id = $1 AND is_stop_requested = 0 \
+             AND status IN ('pending', 'deploying') ORDER BY number",
+        )
+        .bind(build.as_str())
+        .fetch_all(&self.read)
+        .await?;
+        Ok(rows.iter().map(read).collect())
+    }
+
     /// Moves a deployment on, if it is where the caller thinks.
     pub(crate) async fn move_deployment(
         &self,

@@ -12,6 +12,9 @@ use crate::{
 #[derive(Debug, Clone)]
 enum Event {
     Deploy,
+    BuildIsSealed {
+        nth: usize,
+    },
     BuildEnds {
         nth: usize,
         is_good: bool,
@@ -135,6 +138,7 @@ impl Sim {
                 if self.routed.map_or(String::new(), |n| id(n).to_string()) == *from {
                     let to = index(to);
                     assert_eq!(self.deployments[to].unit, UnitView::Ready, "routed before it was ready");
+                    assert_eq!(self.deployments[to].build, BuildStatus::Built, "routed before it was built");
                     self.routed = Some(to);
                     for d in self.deployments[..to].iter_mut().filter(|d| !d.status.is_over()) {
                         d.is_stop_requested = true;
@@ -167,9 +171,16 @@ impl Sim {
                 unit: UnitView::Absent,
                 waits: String::new(),
             }),
-            Event::BuildEnds { nth, is_good } => {
+            Event::BuildIsSealed { nth } => {
                 if let Some(n) = pick(*nth, count)
                     && self.deployments[n].build == BuildStatus::Queued
+                {
+                    self.deployments[n].build = BuildStatus::Pushing;
+                }
+            }
+            Event::BuildEnds { nth, is_good } => {
+                if let Some(n) = pick(*nth, count)
+                    && matches!(self.deployments[n].build, BuildStatus::Queued | BuildStatus::Pushing)
                 {
                     self.deployments[n].build =
                         if *is_good { BuildStatus::Built } else { BuildStatus::Failed };
@@ -252,6 +263,7 @@ impl Sim {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => Just(Event::Deploy),
+        3 => (0..6_usize).prop_map(|nth| Event::BuildIsSealed { nth }),
         3 => (0..6_usize, prop::bool::weighted(0.8))
             .prop_map(|(nth, is_good)| Event::BuildEnds { nth, is_good }),
         3 => (0..6_usize, prop::bool::weighted(0.8))

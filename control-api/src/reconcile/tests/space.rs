@@ -57,7 +57,7 @@ fn last(path: &str) -> &str {
 async fn deployed(rig: &Rig, project: &str, name: &str) -> (String, String) {
     let model = rig.model(project, name).await;
     let build = rig.build(&model, 1).await;
-    assert!(builder::next(&rig.app).await.unwrap());
+    assert!(rig.make_next_build().await);
     settle(&mut Reconciler::new(rig.app.clone())).await;
     let deployment = rig.deployment(&build).await;
     assert_eq!(deployment["status"], "deployed");
