@@ -325,9 +325,12 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         while let Some(chunk) = self.bytes[self.at..].first_chunk::<8>() {
             let word = u64::from_le_bytes(*chunk);
-            // All eight are digits when every high nibble is 3, and stays 3 after adding 6.
-            if word & NIBBLES != THREES || word.wrapping_add(SIXES) & NIBBLES != THREES {
-                break;
+            // A digit's high nibble is 3, and stays 3 after adding 6. A carry can only come from a byte that is none, so the
+            // lowest mark is always true.
+            let others = ((word ^ THREES) | (word.wrapping_add(SIXES) ^ THREES)) & NIBBLES;
+            if others != 0 {
+                self.at += others.trailing_zeros() as usize / 8;
+                return Ok(());
             }
             self.at += 8;
         }

