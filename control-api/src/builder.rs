@@ -112,14 +112,19 @@ impl Job {
 /// Runs until dropped.
 pub(crate) async fn run(app: App, wake: &Notify) {
     loop {
-        match next(&app).await {
+        let edition = app.store.edition();
+        let has_looked = match next(&app).await {
             Ok(true) => continue,
-            Ok(false) => {}
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "builder"),
-        }
+            Ok(false) => true,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "builder");
+                false
+            }
+        };
         tokio::select! {
             () = wake.notified() => {}
-            () = tokio::time::sleep(PERIOD) => {}
+            () = app.store.written_since(edition, PERIOD), if has_looked => {}
+            () = tokio::time::sleep(PERIOD), if !has_looked => {}
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     store::Store,
 };
 
-/// The longest a change waits for its snapshot when the wake was lost.
+/// The longest a change waits for its snapshot when the wake was lost: its caller has gone before it came to that.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(500);
 /// How long the data directory may still be another's, and between two attempts.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -221,10 +221,19 @@ fn database(config: &ControlConfig, dir: &DataDir) -> Database {
 
 async fn publish_changes(app: &App) {
     loop {
-        if let Err(error) = app.publisher.refresh(app).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot publish a route snapshot");
+        let edition = app.store.edition();
+        let is_published = match app.publisher.refresh(app).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot publish a route snapshot");
+                false
+            }
+        };
+        tokio::select! {
+            () = app.wake_publisher.notified() => {}
+            () = app.store.written_since(edition, PUBLISH_PERIOD), if is_published => {}
+            () = tokio::time::sleep(PUBLISH_PERIOD), if !is_published => {}
         }
-        let _ = tokio::time::timeout(PUBLISH_PERIOD, app.wake_publisher.notified()).await;
     }
 }
 

@@ -24,7 +24,7 @@ mod schema;
 mod teams;
 mod users;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use sqlx::{Any, AnyPool, Row, Transaction, any::AnyRow};
 
@@ -71,6 +71,22 @@ impl Store {
     }
 
     /// Begins to write; waits for whoever does so now. Rolled back unless committed.
+    /// Changes with all that is written, and may change without.
+    pub(crate) fn edition(&self) -> u64 {
+        self.connections.writes.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Returns once something may have been written since an edition. Looks after each period, without the database: whoever
+    /// waits here does so for ever, and an idle server would spend most of its time on reading what has not changed.
+    pub(crate) async fn written_since(&self, edition: u64, period: Duration) {
+        loop {
+            tokio::time::sleep(period).await;
+            if self.edition() != edition {
+                return;
+            }
+        }
+    }
+
     async fn begin(&self) -> Outcome<Tx> {
         let Connections { write, begin, .. } = &self.connections;
         match write.begin_with(*begin).await {
@@ -219,6 +235,23 @@ pub(crate) mod tests {
         let store = Store::open(&database, temp.path()).await.unwrap();
         assert_eq!(store.setting_or("workspace", "x").await.unwrap(), "w");
         assert_eq!(store.next_generation().await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_what_is_written_is_told_of_each_write_and_of_no_read() {
+        let (_temp, store) = store().await;
+        // There is one, so what opening has written is counted by now.
+        let writing = store.connections.write.acquire().await.unwrap();
+        let edition = store.edition();
+        for _ in 0..20 {
+            store.environment().await.unwrap();
+        }
+        assert_eq!(store.edition(), edition);
+        drop(writing);
+        store.written_since(edition, Duration::from_millis(1)).await;
+        let edition = store.edition();
+        store.next_generation().await.unwrap();
+        store.written_since(edition, Duration::from_millis(1)).await;
     }
 
     #[tokio::test]

@@ -9,6 +9,10 @@ use std::{
     future::Future,
     path::Path,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,6 +42,8 @@ const CLAIM: &str = "SELECT pg_try_advisory_lock(1835885665, hashtext(current_sc
 pub(super) struct Connections {
     pub(super) read: AnyPool,
     pub(super) write: AnyPool,
+    /// How often the writing connection was used.
+    pub(super) writes: Arc<AtomicU64>,
     /// Begins a write transaction.
     pub(super) begin: &'static str,
 }
@@ -50,6 +56,14 @@ struct Claimed;
 impl Connections {
     /// Connects to write; reading comes after the schema.
     pub(super) async fn open(database: &Database) -> Result<Self, OpenError> {
+        let writes = Arc::<AtomicU64>::default();
+        let counted = |pool: AnyPoolOptions| {
+            let writes = Arc::clone(&writes);
+            pool.after_release(move |_, _| {
+                writes.fetch_add(1, Ordering::Release);
+                Box::pin(async { Ok(true) })
+            })
+        };
         // Installed once per process; a second call is a no-op.
         sqlx::any::install_default_drivers();
         let failed = |source| OpenError::Store { database: database.to_string(), source };
@@ -58,17 +72,17 @@ impl Connections {
                 let options: AnyConnectOptions = sqlite_url(path).parse().map_err(failed)?;
                 // All of them at once: on a full disk none could be opened.
                 let pool = |count| pool(count, WRITE_WAIT, prepare_sqlite).min_connections(count);
-                let write = pool(1).connect_with(options.clone()).await.map_err(failed)?;
+                let write = counted(pool(1)).connect_with(options.clone()).await.map_err(failed)?;
                 let read = pool(READERS).connect_with(options).await.map_err(failed)?;
-                Ok(Self { read, write, begin: "BEGIN IMMEDIATE" })
+                Ok(Self { read, write, writes, begin: "BEGIN IMMEDIATE" })
             }
             Database::Postgres(url) => {
                 // Alone, since a pool does not say what its connections fail for.
                 wait_for_claim(url.connect(), database).await?;
-                let write = pool(1, WRITE_WAIT, prepare_writer).connect_with(url.connect());
+                let write = counted(pool(1, WRITE_WAIT, prepare_writer)).connect_with(url.connect());
                 let write = write.await.map_err(failed)?;
                 let read = pool(READERS, READ_WAIT, prepare_reader).connect_lazy_with(url.connect());
-                Ok(Self { read, write, begin: "BEGIN" })
+                Ok(Self { read, write, writes, begin: "BEGIN" })
             }
         }
     }

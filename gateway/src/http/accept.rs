@@ -38,7 +38,7 @@ use crate::{
 /// The pause after an `accept` that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that a connection buffers in each direction.
-const BUFFER_BYTES_MAX: usize = 128 * 1024;
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Streams at one time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 32;
 /// Bytes of the header list of an HTTP/2 request.
