@@ -152,7 +152,9 @@ async fn one_that_may_have_begun_is_not_told_that_it_waited_too_long() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_past_its_time_takes_its_replica_along_and_not_those_behind_it() {
-    let mut ahead = Ahead::behind(GatewayConfig::default(), Act::SilentAccepted).await;
+    // So that those behind it have time left to be tried again.
+    let config = GatewayConfig { wait_ms_max: 90_000, ..GatewayConfig::default() };
+    let mut ahead = Ahead::behind(config, Act::SilentAccepted).await;
     ahead.double.until(|double| expired(double) == 1).await;
     let replica = ahead.double.replica(0);
     ahead.double.say_dead(0, &replica);
