@@ -142,3 +142,32 @@ async fn a_file_is_given_another_path_and_never_one_outside() {
         assert_eq!(reply.status, expected, "{from} {to}: {}", reply.text);
     }
 }
+
+#[tokio::test]
+async fn an_archive_among_a_form_s_files_is_a_file_and_nothing_of_it_is_unpacked() {
+    let rig = Rig::new().await;
+    let project = rig.project("p").await;
+    let archive = String::from_utf8(tar(&[("a.py", "x")])).unwrap();
+    // Its first bytes: what is uploaded in tests is bounded at a thousand.
+    upload(&rig, &project, &[("a.tar", &archive[..600])]).await.ok();
+    assert_eq!(paths(&rig, &format!("{project}/files")).await, ["a.tar"]);
+}
+
+#[tokio::test]
+async fn what_ends_before_it_is_whole_changes_nothing() {
+    let rig = Rig::new().await;
+    let project = rig.project("p").await;
+    put_source(&rig, &project, tar(&[("a.py", "good")])).await.ok();
+    let mut cut = tar(&[("a.py", &"evil".repeat(200))]);
+    cut.truncate(512 + 100);
+    assert_eq!(put_source(&rig, &project, cut).await.error().0, 400);
+    let form = "--cut\r\nContent-Disposition: form-data; name=\"a.py\"; filename=\"x\"\r\n\r\nevil";
+    let request = Request::post(format!("{project}/files"))
+        .header("authorization", format!("Bearer {}", rig.key))
+        .header("content-type", "multipart/form-data; boundary=cut")
+        .body(Body::from(form))
+        .unwrap();
+    assert_eq!(rig.send(request).await.error().0, 400);
+    let file = rig.call("POST", &format!("{project}/files/a.py:download"), json!({})).await;
+    assert_eq!(file.text, "good");
+}
