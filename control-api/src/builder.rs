@@ -13,6 +13,7 @@ pub(crate) mod include;
 pub(crate) mod log;
 pub(crate) mod manifest;
 mod packages;
+pub(crate) mod rounds;
 pub(crate) mod script;
 pub(crate) mod snapshot;
 pub(crate) mod source;
@@ -219,7 +220,7 @@ async fn prepare(app: &App, build: Build) -> Result<Job, BuildFailure> {
 /// Makes an empty folder of what may be there of an earlier attempt.
 async fn clear(dir: PathBuf) -> Outcome<()> {
     blocking(move || {
-        for part in ["root", "venv", "tools", "manifest.json", ".sealed"] {
+        for part in ["root", "venv", "tools", "manifest.json", "times.json", ".sealed"] {
             let path = dir.join(part);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             if let Err(e) = removed
@@ -236,7 +237,9 @@ async fn clear(dir: PathBuf) -> Outcome<()> {
 }
 
 async fn steps(mut job: Job) -> Result<(), BuildFailure> {
-    if job.build.status != BuildStatus::Pushing {
+    if job.build.status == BuildStatus::Pushing {
+        check_sealed(&job).await?;
+    } else {
         seal(&mut job).await?;
     }
     let answer = trial::run(&job).await;
@@ -278,6 +281,14 @@ async fn seal(job: &mut Job) -> Result<(), BuildFailure> {
     job.app.store.move_build(&job.build.id, BuildStatus::Building, BuildStatus::Pushing, "").await?;
     reached(Milestone::Sealed);
     Ok(())
+}
+
+/// Sealed before the server ended, it may lack what was not on the disk yet when the host ended with it.
+async fn check_sealed(job: &Job) -> Result<(), BuildFailure> {
+    let (dir, hash) = (job.dir.clone(), job.build.build_hash.clone());
+    blocking(move || manifest::check(&dir, &hash)).await?.map_err(|reason| {
+        failed(Step::Seal, format!("not as it was sealed before the server ended: {reason}; build it again"))
+    })
 }
 
 fn check_kernel(job: &Job) -> Result<(), BuildFailure> {

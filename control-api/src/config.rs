@@ -5,7 +5,7 @@ mod network;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use millgate_contract::{ids::Username, limits};
@@ -83,6 +83,12 @@ pub struct ControlConfig {
     pub builds_keep_last: u32,
     /// Days for which a build stays that was built, or served.
     pub builds_keep_days: u32,
+    /// Days after which the contents of a build's files are read again; 0 is never.
+    pub builds_verify_days: u32,
+    /// Bytes a second of that reading.
+    pub builds_verify_bytes_per_s: u64,
+    /// How many builds are not as they were sealed: kept here for a page of figures.
+    pub damaged_builds: Arc<AtomicU64>,
     /// Bytes of packages that a project's builds keep for each other; over it all of them go.
     pub package_cache_bytes_max: u64,
     /// `uv`, which stands in for pip in build scripts where it can.
@@ -138,6 +144,9 @@ impl ControlConfig {
             build_disk_bytes: 16 << 30,
             builds_keep_last: 10,
             builds_keep_days: 7,
+            builds_verify_days: 7,
+            builds_verify_bytes_per_s: 16 << 20,
+            damaged_builds: Arc::default(),
             package_cache_bytes_max: 8 << 30,
             uv: None,
             build_network: BuildNetwork::Internet,

@@ -161,6 +161,8 @@ impl ControlApi {
         parts.spawn(async move { metrics::sweep(&app).await });
         let app = self.app.clone();
         parts.spawn(async move { builder::source::tend(&app).await });
+        let app = self.app.clone();
+        parts.spawn(async move { builder::rounds::run(&app).await });
         let at_shutdown = tokio::select! {
             at_shutdown = shutdown => at_shutdown,
             ended = parts.join_next() => {

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
     app::App,
-    builder::{blocking, manifest},
+    builder::{blocking, rounds},
     fault::{Fault, Outcome},
     launch::{Report, UnitName, spec},
     milestone::{Milestone, reached},
@@ -267,13 +267,7 @@ impl Reconciler {
         let model = store.model(&row.model_id).await?.ok_or_else(gone)?;
         let project = store.project(&model.project_id).await?.ok_or_else(gone)?;
         let build_dir = self.app.dir.build(build.id.as_str());
-        let (dir, hash) = (build_dir.clone(), build.build_hash.clone());
-        if let Err(reason) = blocking(move || manifest::check(&dir, &hash)).await? {
-            return Err(Fault::NotFound(format!(
-                "build {} is not as it was sealed: {reason}",
-                build.build_number
-            )));
-        }
+        rounds::check_start(&self.app, &build).await?;
         let runtime = self.app.runtimes.of_build(&build_dir)?;
         let environment = store.environment().await?;
         let from = spec::Ingredients {

@@ -11,6 +11,7 @@ pub(crate) mod backup;
 mod builds;
 mod collection;
 mod connections;
+mod damage;
 mod deployments;
 mod keys;
 mod latest;

@@ -1,6 +1,11 @@
 //! What an operator may set about a gateway. Read once by whoever starts it; nothing here changes afterwards.
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use millgate_contract::{ids::ModelId, limits, rate::Rate};
 
@@ -96,6 +101,8 @@ pub struct GatewayConfig {
     pub key_series_max: usize,
     /// Where tracked metrics are before the caller is answered; without one they are dropped.
     pub spool: Option<Spool>,
+    /// How many builds are damaged, where the control API of this process knows.
+    pub damaged_builds: Option<Arc<AtomicU64>>,
 }
 
 /// Which other origins may call models from a page.
@@ -158,6 +165,7 @@ impl Default for GatewayConfig {
             spans: None,
             key_series_max: 100,
             spool: None,
+            damaged_builds: None,
         }
     }
 }

@@ -86,6 +86,9 @@ impl Gateway {
         if let Some(spool) = &config.spool {
             metrics.register_spool(spool.metrics());
         }
+        if let Some(damaged) = &config.damaged_builds {
+            metrics.register_damaged_builds(damaged.clone());
+        }
         let inner = Arc::new(Inner {
             call_log: config.call_log.clone().and_then(|of| open_call_log(of, &metrics)),
             tracer: config.spans.as_ref().and_then(|of| start_tracer(of, &config.name, &metrics)),

@@ -101,6 +101,8 @@ pub(crate) struct Metrics {
     pub(crate) control_connected: Gauge,
     pub(crate) call_events_lost: Counter,
     pub(crate) spans: SpanCounts,
+    damaged_builds: Gauge<u64, AtomicU64>,
+    damaged_builds_counted: Option<Arc<AtomicU64>>,
 }
 
 /// The figures of a spool, which is there before the gateway.
@@ -140,6 +142,8 @@ impl Metrics {
             control_connected: Gauge::default(),
             call_events_lost: Counter::default(),
             spans: SpanCounts::default(),
+            damaged_builds: Gauge::default(),
+            damaged_builds_counted: None,
         };
         metrics.register();
         metrics
@@ -190,6 +194,17 @@ impl Metrics {
         r.register("unreadable_bytes", unreadable, spool.unreadable_bytes.clone());
     }
 
+    /// Puts what the control API counts on the page.
+    pub(crate) fn register_damaged_builds(&mut self, damaged: Arc<AtomicU64>) {
+        let r = &mut self.own;
+        r.register(
+            "damaged_builds",
+            "Builds whose files are not what was sealed",
+            self.damaged_builds.clone(),
+        );
+        self.damaged_builds_counted = Some(damaged);
+    }
+
     /// The figures of a route.
     pub(crate) fn of(&self, route: &ModelRoute) -> ModelMetrics {
         self.models.of(route)
@@ -228,6 +243,9 @@ impl Metrics {
         for each in Phase::ALL {
             let is = PhaseLabels { phase: each.name() };
             self.phases.get_or_create(&is).set(i64::from(each == phase));
+        }
+        if let Some(damaged) = &self.damaged_builds_counted {
+            self.damaged_builds.set(damaged.load(Ordering::Relaxed));
         }
         let came_ms = self.snapshot_ms.load(Ordering::Relaxed);
         let age_ms = if came_ms == 0 { 0 } else { unix_ms(SystemTime::now()).saturating_sub(came_ms) };

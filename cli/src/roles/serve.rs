@@ -65,7 +65,10 @@ fn run(role: &Role, serves: Serves) -> Result<(), Failure> {
             None => open(&office, config.clone()).await?,
             Some(_) => None,
         };
-        let gateway = Gateway::new(serves.gateway_config(&settings)?);
+        let gateway = Gateway::new(GatewayConfig {
+            damaged_builds: Some(config.damaged_builds.clone()),
+            ..serves.gateway_config(&settings)?
+        });
         let asked = Asked::watch()?;
         let tasks = serves.become_ready(&gateway, &settings, admin, predecessor.as_ref()).await?;
 

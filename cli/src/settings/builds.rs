@@ -21,6 +21,8 @@ pub(super) struct BuildsFile {
     queued_max: Option<u32>,
     keep_last: Option<u32>,
     keep_days: Option<u32>,
+    verify_days: Option<u32>,
+    verify_mib_per_s: Option<u64>,
     /// `uv`, by its path; '' is none.
     uv: Option<PathBuf>,
 }
@@ -45,6 +47,8 @@ pub(crate) struct Builds {
     queued_max: Option<u32>,
     keep_last: Option<u32>,
     keep_days: Option<u32>,
+    verify_days: Option<u32>,
+    verify_bytes_per_s: Option<u64>,
     uv: Option<PathBuf>,
 }
 
@@ -56,6 +60,7 @@ impl BuildsFile {
             ("memory_mib", self.memory_mib),
             ("disk_mib", self.disk_mib),
             ("package_cache_mib", self.package_cache_mib),
+            ("verify_mib_per_s", self.verify_mib_per_s),
             ("queued_max", self.queued_max.map(u64::from)),
             ("keep_last", self.keep_last.map(u64::from)),
         ];
@@ -86,6 +91,8 @@ impl BuildsFile {
             queued_max: self.queued_max,
             keep_last: self.keep_last,
             keep_days: self.keep_days,
+            verify_days: self.verify_days,
+            verify_bytes_per_s: self.verify_mib_per_s.map(|mib| mib.saturating_mul(1 << 20)),
             uv: self.uv.or_else(uv_of_host).filter(|uv| !uv.as_os_str().is_empty()),
         })
     }
@@ -104,6 +111,8 @@ impl Builds {
             uv: self.uv.clone(),
             builds_keep_last: self.keep_last.unwrap_or(config.builds_keep_last),
             builds_keep_days: self.keep_days.unwrap_or(config.builds_keep_days),
+            builds_verify_days: self.verify_days.unwrap_or(config.builds_verify_days),
+            builds_verify_bytes_per_s: self.verify_bytes_per_s.unwrap_or(config.builds_verify_bytes_per_s),
             builds_queued_max: self.queued_max.unwrap_or(config.builds_queued_max),
             ..config
         }

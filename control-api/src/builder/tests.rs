@@ -1,12 +1,12 @@
 //! Builds with a real interpreter and environment; the trial's replica is in memory.
 
-use millgate_contract::supervision::Phase;
+use millgate_contract::{ids::BuildId, supervision::Phase};
 use serde_json::{Value, json};
 
 use crate::{
     builder,
     launch::UnitName,
-    reconcile::Reconciler,
+    reconcile::{Reconciler, tests::driver::settle},
     rows::BuildStatus::{Building, Built, Pending, Pushing},
     testing::Rig,
 };
@@ -218,7 +218,7 @@ async fn a_build_that_was_being_tried_when_the_server_ended_is_tried_again_and_n
     let rig = Rig::new().await;
     let build = ask(&rig, &[("add.py", "")], json!({})).await;
     let shown = made(&rig, &build).await;
-    let id = millgate_contract::ids::BuildId::new(shown["id"].as_str().unwrap());
+    let id = BuildId::new(shown["id"].as_str().unwrap());
     let marked = rig.app.dir.build(id.as_str()).join("root/marked");
     std::fs::write(&marked, "").unwrap();
     assert!(rig.app.store.move_build(&id, Built, Pushing, "").await.unwrap());
@@ -231,10 +231,26 @@ async fn a_build_that_was_being_tried_when_the_server_ended_is_tried_again_and_n
 }
 
 #[tokio::test]
+async fn a_build_that_lost_a_file_between_its_seal_and_its_trial_fails() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "good")], json!({})).await;
+    let id = BuildId::new(made(&rig, &build).await["id"].as_str().unwrap());
+    assert!(rig.app.store.move_build(&id, Built, Pushing, "").await.unwrap());
+    std::fs::write(rig.app.dir.build(id.as_str()).join("root/add.py"), "").unwrap();
+    let again = made(&rig, &build).await;
+    assert_eq!(again["status"], "build failed");
+    assert_eq!(
+        again["failure_reason"],
+        "seal: not as it was sealed before the server ended: `root/add.py` was changed or removed; build it again"
+    );
+    assert_eq!(rig.launcher.launched().len(), 1, "it is not tried");
+}
+
+#[tokio::test]
 async fn a_build_underway_when_the_server_ended_is_made_again() {
     let rig = Rig::new().await;
     let build = ask(&rig, &[("add.py", "")], json!({})).await;
-    let id = millgate_contract::ids::BuildId::new(build.rsplit('/').next().unwrap());
+    let id = BuildId::new(build.rsplit('/').next().unwrap());
     let store = &rig.app.store;
     assert!(store.move_build(&id, Pending, Building, "").await.unwrap());
     let leftover = rig.app.dir.build(id.as_str()).join("root/leftover");
@@ -252,7 +268,7 @@ async fn a_build_that_has_a_source_is_made_of_it_whatever_the_project_holds_now(
     let project = rig.app.dir.project(model.split('/').nth(4).unwrap());
     std::fs::write(project.join("add.py"), "two = 2").unwrap();
     let again = ask_again(&rig, &model).await;
-    let id = millgate_contract::ids::BuildId::new(again.rsplit('/').next().unwrap());
+    let id = BuildId::new(again.rsplit('/').next().unwrap());
     rig.app.store.seal_build(&id, first["source_hash"].as_str().unwrap(), "").await.unwrap();
     let again = made(&rig, &again).await;
     assert_eq!(
@@ -292,6 +308,55 @@ async fn a_source_goes_with_the_last_build_of_it() {
     builder::source::sweep(&rig.app).await.unwrap();
     assert!(!rig.app.sources.has(&hash));
     assert_eq!(std::fs::read_dir(rig.app.dir.sources().join("blobs")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_build_whose_content_the_disk_lost_is_told_of_and_starts_no_more_until_it_is_mended() {
+    let rig = Rig::new().await;
+    let build = ask(&rig, &[("add.py", "good"), ("z.py", "good")], json!({"auto_deploy_model": true})).await;
+    let shown = made_beside_deployments(&rig, &build).await;
+    let mut reconciler = Reconciler::new(rig.app.clone());
+    settle(&mut reconciler).await;
+    assert_eq!(rig.deployment(&build).await["status"], "deployed");
+    let read = async || builder::rounds::next(&rig.app).await.unwrap();
+    let id = BuildId::new(shown["id"].as_str().unwrap());
+    assert!(!read().await, "it was sealed a moment ago");
+    let file = rig.app.dir.build(id.as_str()).join("root/z.py");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+
+    write("evil");
+    rig.app.store.pretend_sealed_long_ago(&id).await;
+    assert!(read().await);
+    let damage =
+        rig.call("GET", &build, Value::Null).await.ok()["failure_reason"].as_str().unwrap().to_owned();
+    assert!(
+        damage.starts_with("build 1 is not as it was sealed: `root/z.py` has another content; "),
+        "{damage}"
+    );
+    assert!(damage.ends_with("`millgate builds MODEL --rebuild 1`"), "{damage}");
+    let deployment = rig.deployment(&build).await;
+    assert_eq!((&deployment["status"], &deployment["status_reason"]), (&json!("deployed"), &json!(damage)));
+    let damaged = || rig.app.config.damaged_builds.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(damaged(), 1);
+    assert!(!read().await, "it was read a moment ago");
+    let mut deploy = async || {
+        let path = format!("{build}/deployments");
+        let asked = rig.call("POST", &path, json!({})).await.ok();
+        settle(&mut reconciler).await;
+        rig.call("GET", &format!("{path}/{}", asked["id"].as_str().unwrap()), Value::Null).await.ok()
+    };
+    // Nor do times tell of it: these are those of now.
+    builder::manifest::pretend_read(&rig.app.dir.build(id.as_str()), shown["build_hash"].as_str().unwrap());
+    let refused = deploy().await;
+    assert_eq!((&refused["status"], &refused["failure_reason"]), (&json!("failed"), &json!(damage)));
+    assert_eq!(rig.deployment(&build).await["status"], "deployed");
+
+    write("good");
+    rig.app.store.pretend_sealed_long_ago(&id).await;
+    assert!(read().await);
+    assert_eq!(rig.call("GET", &build, Value::Null).await.ok()["failure_reason"], "");
+    assert_eq!((&rig.deployment(&build).await["status_reason"], damaged()), (&json!(""), 0));
+    assert_eq!(deploy().await["status"], "deployed");
 }
 
 #[tokio::test]

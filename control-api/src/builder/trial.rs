@@ -4,6 +4,9 @@
 //! Where a deployment waits for the build, its start is the trial: what was imported goes on serving, and nobody waits for
 //! a second import. A start that goes wrong says nothing yet of the build, since a deployment brings variables and amounts
 //! of its own and may be stopped at any time: then the build is tried alone, as one that nobody deploys is.
+//!
+//! What is tried is what was sealed: a deployment's start checks that, as each does; the builder has sealed it a moment ago, or
+//! checks what it sealed before the server ended.
 
 use std::{fs, time::Duration};
 

@@ -5,9 +5,9 @@ use std::fs;
 use millgate_contract::{ids::BuildId, supervision::Phase};
 use serde_json::{Value, json};
 
-use super::pass;
+use super::{deleted, pass};
 use crate::{
-    builder::{dependencies, manifest},
+    builder::{dependencies, manifest, rounds},
     reconcile::{Reconciler, tests::driver::settle},
     testing::Rig,
 };
@@ -56,7 +56,8 @@ fn files(rig: &Rig, build: &str) -> Vec<String> {
     names
 }
 
-const WHOLE: [&str; 6] = [".sealed", "build.log", "dependencies.txt", "manifest.json", "root", "venv"];
+const WHOLE: [&str; 7] =
+    [".sealed", "build.log", "dependencies.txt", "manifest.json", "root", "times.json", "venv"];
 const LEFT: [&str; 3] = ["build.log", "dependencies.txt", "manifest.json"];
 
 async fn model(rig: &Rig) -> String {
@@ -67,6 +68,33 @@ async fn model(rig: &Rig) -> String {
 async fn deploy(rig: &Rig, build: &str) {
     rig.call("POST", &format!("{build}/deployments"), json!({})).await.ok();
     settle(&mut Reconciler::new(rig.app.clone())).await;
+}
+
+#[tokio::test]
+async fn files_that_go_while_they_are_read_again_are_no_damage() {
+    let rig = rig().await;
+    let model = model(&rig).await;
+    let (old, gone, lost) = (built(&rig, &model).await, built(&rig, &model).await, built(&rig, &model).await);
+    let mut chosen = Vec::new();
+    for build in [&old, &gone, &lost] {
+        chosen.push(rig.app.store.build(&id(build)).await.unwrap().unwrap());
+    }
+    rig.call("DELETE", &gone, Value::Null).await.ok();
+    deleted::free(&rig.app).await.unwrap();
+    pass(&rig.app).await.unwrap();
+    assert_eq!(files(&rig, &old), LEFT);
+    fs::remove_dir_all(rig.app.dir.build(id(&lost).as_str()).join("venv")).unwrap();
+    fs::remove_file(rig.app.dir.build(id(&lost).as_str()).join("root/add.py")).unwrap();
+    for (build, damaged) in chosen.iter().zip([0, 0, 1]) {
+        rounds::look_at(&rig.app, build).await.unwrap();
+        assert_eq!(rig.app.store.damaged_builds().await.unwrap(), damaged);
+    }
+    assert_eq!(rig.call("GET", &old, Value::Null).await.ok()["failure_reason"], "");
+    for build in &chosen {
+        rig.app.store.pretend_sealed_long_ago(&build.id).await;
+    }
+    assert!(rounds::next(&rig.app).await.unwrap(), "the one that is there");
+    assert!(!rounds::next(&rig.app).await.unwrap());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::{backup, connections::Connections};
 use crate::{data_dir::OpenError, database::Database, moment::now_us};
 
 /// Statements are separated by a line that holds only `--`.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("../../migrations/0001_foundation.sql"),
     include_str!("../../migrations/0002_policies.sql"),
     include_str!("../../migrations/0003_metrics.sql"),
@@ -19,6 +19,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("../../migrations/0008_include.sql"),
     include_str!("../../migrations/0009_profiles.sql"),
     include_str!("../../migrations/0010_metric_chunks.sql"),
+    include_str!("../../migrations/0011_rounds.sql"),
 ];
 
 /// Brings the schema to this program's. What a database held before is written into a file beside the data first.

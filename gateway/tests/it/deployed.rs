@@ -31,7 +31,11 @@ fn series(text: &str) -> BTreeSet<&str> {
 async fn every_series_that_rules_and_board_name_is_on_the_page() {
     let folder = tempfile::tempdir().unwrap();
     let spool = SpoolConfig::new(folder.path()).with_bytes_max(SpoolConfig::BYTES_MIN);
-    let config = GatewayConfig { spool: Some(Spool::open(spool).unwrap()), ..GatewayConfig::default() };
+    let config = GatewayConfig {
+        spool: Some(Spool::open(spool).unwrap()),
+        damaged_builds: Some(std::sync::Arc::default()),
+        ..GatewayConfig::default()
+    };
     let (house, double) = House::with_config(config, 1, vec![]).await;
     assert_eq!(house.call("1").await.status, 200);
     assert_eq!(house.ask(&crate::http::post("/model", &[], "{}")).await.status, 400);
