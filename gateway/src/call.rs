@@ -276,42 +276,31 @@ impl Exchange {
             return self.closed_unaccepted().await;
         }
         let link = self.link.take().expect("an exchange ends once");
-        match end {
+        let (attempt, then) = match end {
             End::Done(done) => {
-                link.served(&done.timings);
+                link.served(&done);
                 let then =
                     if done.is_leaving { Then::Ends } else { Then::Free { is_queued: done.is_queued } };
-                let_go(link, then);
-                Attempt::Done(done)
+                (Attempt::Done(done), then)
             }
-            End::Refused(RefusalReason::Busy) => {
-                let_go(link, Then::IsOthers);
-                Attempt::NotStarted
-            }
-            End::Dead if self.stage == Stage::Sent => {
-                let_go(link, Then::Ends);
-                Attempt::NotStarted
-            }
+            End::Refused(RefusalReason::Busy) => (Attempt::NotStarted, Then::IsOthers),
             End::Refused(RefusalReason::Draining | RefusalReason::NotReady) => {
-                let_go(link, Then::Ends);
-                Attempt::NotStarted
+                (Attempt::NotStarted, Then::Ends)
             }
-            End::Dead | End::Closed => {
-                let_go(link, Then::Ends);
-                Attempt::Crashed
-            }
+            End::Dead if self.stage == Stage::Sent => (Attempt::NotStarted, Then::Ends),
+            End::Dead | End::Closed => (Attempt::Crashed, Then::Ends),
             End::Hostile => {
                 // Whatever it runs now is nobody's: its supervisor replaces it.
                 self.expire(&link);
-                let_go(link, Then::Ends);
-                Attempt::Crashed
+                (Attempt::Crashed, Then::Ends)
             }
             End::TimedOut => {
                 self.expire(&link);
-                let_go(link, Then::Ends);
-                Attempt::TimedOut
+                (Attempt::TimedOut, Then::Ends)
             }
-        }
+        };
+        let_go(link, then);
+        attempt
     }
 
     /// The socket has ended without `Accepted`: only the supervisor's word makes that a proof.

@@ -116,8 +116,10 @@ async fn lease(
         if let Some(refusal) = route.unavailable() {
             return Err(refusal);
         }
-        let takes_ahead = route.deployment.as_ref().is_some_and(|d| d.shared().takes_ahead());
-        let cargo = || order.cargo().filter(|_| takes_ahead);
+        let cargo = || {
+            let takes_ahead = route.deployment.as_ref().is_some_and(|d| d.shared().takes_ahead());
+            if takes_ahead { order.cargo() } else { None }
+        };
         let turned = match route.line.lease(ticket, order.body.len(), cargo) {
             Ok(Lease::Now(link)) => return Ok(link),
             Ok(Lease::Later(standing)) => match stand(standing, wait_until).await {

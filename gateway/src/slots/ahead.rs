@@ -52,7 +52,7 @@ impl Pace {
         self.0.store(next, Ordering::Relaxed);
     }
 
-    /// What was sent ahead had to come back.
+    /// What was sent ahead had to come back, or would have.
     pub(super) fn forget(&self) {
         self.0.fetch_max(UNKNOWN_US, Ordering::Relaxed);
     }
@@ -78,7 +78,7 @@ pub(crate) struct Ahead {
     calls: VecDeque<Sent>,
     /// Written to the link next, by whoever holds it.
     pub(super) unwritten: BytesMut,
-    /// On which they run: those of whoever sent them, which is of the same model.
+    /// On which they run: those of whoever sent the last of them, which is of the same model.
     terms: Option<Terms>,
     /// The last one that was wanted back.
     recalled: Option<CallId>,
@@ -102,9 +102,7 @@ impl Ahead {
     }
 
     pub(super) fn set_terms(&mut self, terms: &Terms) {
-        if self.terms.is_none() {
-            self.terms = Some(terms.clone());
-        }
+        self.terms = Some(terms.clone());
     }
 
     pub(crate) fn terms(&self) -> Option<&Terms> {

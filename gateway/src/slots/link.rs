@@ -19,8 +19,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use millgate_contract::{
     frame::{
-        AHEAD_SINCE, Frame, FrameError, HEADER_BYTES, Header, Hello, Join, PROTOCOL, Role, TURNS_SINCE,
-        Timings,
+        AHEAD_SINCE, Done, Frame, FrameError, HEADER_BYTES, Header, Hello, Join, PROTOCOL, Role, TURNS_SINCE,
     },
     ids::{CallId, SlotIndex},
     limits,
@@ -306,9 +305,14 @@ impl Link {
     }
 
     /// Its replica has answered.
-    pub(crate) fn served(&self, cost: &Timings) {
+    pub(crate) fn served(&self, done: &Done) {
         self.has_served.store(true, Ordering::Relaxed);
-        self.shared.pace().learn(cost);
+        if done.is_leaving {
+            // It refuses all that lies behind its last call. Where each call is the last one, nothing is sent ahead.
+            self.shared.pace().forget();
+        } else {
+            self.shared.pace().learn(&done.timings);
+        }
     }
 
     /// Its replica has answered and takes other calls: those of this gateway next, or not before its turn (`is_queued`).

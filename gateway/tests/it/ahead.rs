@@ -162,3 +162,31 @@ async fn a_call_past_its_time_takes_its_replica_along_and_not_those_behind_it() 
     assert_eq!(ahead.a.answer().await.status, 200);
     assert_eq!(ahead.b.answer().await.status, 200);
 }
+
+#[tokio::test]
+async fn nothing_is_sent_ahead_to_replicas_that_leave_after_each_call() {
+    let go = Arc::new(Notify::new());
+    let (house, double) = House::with_acts(1, vec![Act::Leave; QUICK]).await;
+    for _ in 0..QUICK {
+        assert_eq!(house.call("0").await.status, 200);
+    }
+    double.will(Act::Hold(go.clone()));
+    double.will(Act::Hold(go.clone()));
+    let mut first = house.begin("1").await;
+    double.until_read(QUICK + 1).await;
+    let mut second = house.begin("2").await;
+    house.until_in_line(1).await;
+    let third = house.begin("3").await;
+    house.until_in_line(2).await;
+    go.notify_one();
+    assert_eq!(first.answer().await.status, 200);
+    double.until_read(QUICK + 2).await;
+    // The third is still the line's: it can be left without a trace.
+    drop(third);
+    house.until_in_line(0).await;
+    go.notify_one();
+    assert_eq!(second.answer().await.status, 200);
+    // Behind whatever was sent before it.
+    assert_eq!(house.call("4").await.status, 200);
+    assert_eq!(double.read()[QUICK..], ["1", "2", "4"]);
+}
