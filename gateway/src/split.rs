@@ -285,6 +285,7 @@ impl<'a> Scanner<'a> {
         }))
     }
 
+    #[inline]
     fn number(&mut self) -> Result<(), Malformed> {
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -315,28 +316,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// At least one digit.
+    #[inline]
     fn digits(&mut self) -> Result<(), Malformed> {
-        const SIXES: u64 = u64::from_ne_bytes([0x06; 8]);
-        const NIBBLES: u64 = u64::from_ne_bytes([0xF0; 8]);
-        const THREES: u64 = u64::from_ne_bytes([0x30; 8]);
-        if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
+        let end = after_digits(self.bytes, self.at);
+        if end == self.at {
             return self.fail("expected a digit");
         }
-        self.at += 1;
-        while let Some(chunk) = self.bytes[self.at..].first_chunk::<8>() {
-            let word = u64::from_le_bytes(*chunk);
-            // A digit's high nibble is 3, and stays 3 after adding 6. A carry can only come from a byte that is none, so the
-            // lowest mark is always true.
-            let others = ((word ^ THREES) | (word.wrapping_add(SIXES) ^ THREES)) & NIBBLES;
-            if others != 0 {
-                self.at += others.trailing_zeros() as usize / 8;
-                return Ok(());
-            }
-            self.at += 8;
-        }
-        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
-            self.at += 1;
-        }
+        self.at = end;
         Ok(())
     }
 
@@ -361,6 +347,35 @@ impl<'a> Scanner<'a> {
     fn fail<T>(&self, what: &'static str) -> Result<T, Malformed> {
         Err(Malformed { what, at: self.at })
     }
+}
+
+/// Where the digits that begin at `at` end.
+#[inline]
+fn after_digits(bytes: &[u8], mut at: usize) -> usize {
+    // As many as most floats have are looked at without asking each time whether the text goes on.
+    while let Some(window) = bytes[at..].first_chunk::<24>() {
+        for word in window.as_chunks().0 {
+            let count = digits_of(*word);
+            at += count;
+            if count < 8 {
+                return at;
+            }
+        }
+    }
+    at + bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count()
+}
+
+/// How many digits there are at the front of these bytes.
+#[inline]
+fn digits_of(word: [u8; 8]) -> usize {
+    const SIXES: u64 = u64::from_ne_bytes([0x06; 8]);
+    const NIBBLES: u64 = u64::from_ne_bytes([0xF0; 8]);
+    const THREES: u64 = u64::from_ne_bytes([0x30; 8]);
+    let word = u64::from_le_bytes(word);
+    // A digit's high nibble is 3, and stays 3 after adding 6. A carry can only come from a byte that is none, so the lowest
+    // mark is always true.
+    let others = ((word ^ THREES) | (word.wrapping_add(SIXES) ^ THREES)) & NIBBLES;
+    others.trailing_zeros() as usize / 8
 }
 
 #[cfg(test)]
