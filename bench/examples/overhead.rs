@@ -18,6 +18,7 @@ use millgate_contract::{
 };
 
 const CALLERS: usize = 2;
+const BUSY_POLL_US: u16 = 100;
 const REQUEST: &[u8] = br#"{"a": 3, "b": 5}"#;
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 /// Calls by which it is found out how many can be made.
@@ -169,6 +170,8 @@ impl Caller for Direct {
             remaining_ms: 30_000,
             request_id: RequestId::new("0af7651916cd43dd8448eb211c80319c"),
             traceparent: String::new(),
+            // As a gateway that has nothing else to do.
+            busy_poll_us: BUSY_POLL_US,
         };
         self.stream.write_all(&Frame::Call(call, Bytes::from_static(REQUEST)).encode())?;
         loop {

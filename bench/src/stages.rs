@@ -116,6 +116,7 @@ fn frames() -> Vec<Stage> {
         remaining_ms: 30_000,
         request_id: RequestId::new("0af7651916cd43dd8448eb211c80319c"),
         traceparent: String::new(),
+        busy_poll_us: 0,
     };
     let done = done();
     let mut call_head = BytesMut::with_capacity(256);

@@ -167,6 +167,9 @@ pub struct Call {
     pub request_id: RequestId,
     /// W3C trace context, or empty.
     pub traceparent: String,
+    /// Microseconds for which the replica may look for its next call, awake, when this one has ended: there are processors to
+    /// spare for it. 0 from a gateway that does not say.
+    pub busy_poll_us: u16,
 }
 
 /// Why a replica did not take a call. Nothing was run.

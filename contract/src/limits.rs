@@ -37,6 +37,8 @@ pub const WAIT_MS_MAX: u64 = 30_000;
 pub const TURN_MS_MAX: u64 = 500;
 /// Calls that a gateway may have written to a replica behind the one that runs.
 pub const AHEAD_CALLS_MAX: usize = 8;
+/// Microseconds for which a replica looks for its next call awake, whatever its gateway asks.
+pub const BUSY_POLL_US_MAX: u16 = 1_000;
 /// Milliseconds the function may run where nothing else is said, before `504 model.timeout`.
 pub const REQUEST_TIMEOUT_MS_DEFAULT: u64 = 30_000;
 /// Calls in the line of one model on one gateway.

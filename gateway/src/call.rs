@@ -48,6 +48,8 @@ pub(crate) struct Order<'a> {
     pub(crate) request_id: &'a RequestId,
     pub(crate) traceparent: &'a str,
     pub(crate) body: &'a Bytes,
+    /// How long its replica may look for the next one awake.
+    pub(crate) busy_poll_us: u16,
     pub(crate) terms: &'a Terms,
 }
 
@@ -69,6 +71,7 @@ impl Order<'_> {
             remaining_ms: u32::try_from(self.terms.timeout_ms).unwrap_or(u32::MAX),
             request_id: self.request_id.clone(),
             traceparent: self.traceparent.to_owned(),
+            busy_poll_us: self.busy_poll_us,
         };
         frame::encode_call_head(out, &call, self.body.len());
     }

@@ -91,6 +91,9 @@ pub struct GatewayConfig {
     pub drain_ms_max: u64,
     /// Milliseconds between `Cancel` and the word to the supervisor, for models that cancel on hang-up.
     pub cancel_grace_ms: u64,
+    /// Microseconds for which a replica that has answered looks for its next call awake, while calls are few: at most
+    /// [`limits::BUSY_POLL_US_MAX`]. 0: it sleeps at once.
+    pub busy_poll_us: u16,
     /// API keys whose signature is remembered as good.
     pub verdicts_max: usize,
     /// Where one event for each call is kept; without one, nowhere.
@@ -160,6 +163,7 @@ impl Default for GatewayConfig {
             farewell_ms_max: 10_000,
             drain_ms_max: 30_000,
             cancel_grace_ms: 2_000,
+            busy_poll_us: 100,
             verdicts_max: 10_000,
             call_log: None,
             spans: None,

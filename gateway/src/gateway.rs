@@ -28,6 +28,7 @@ use crate::{
     line::Budget,
     metrics::{Metrics, Phase},
     openid::OpenId,
+    presence::Presence,
     rates::{self, KeyedLimiter, Policy},
     request_id::RequestIds,
     routes::{ApplyError, Builder, RouteTable},
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) call_log: Option<CallLog>,
     /// Spans of calls, where they are sent.
     pub(crate) tracer: Option<Tracer>,
+    pub(crate) presence: Presence,
     pub(crate) key_rate: Option<KeyedLimiter<KeyId>>,
     openid: Option<OpenId>,
     /// The bodies in all lines.
@@ -95,6 +97,7 @@ impl Gateway {
             tasks: Arc::new(Tasks::new(runtime.clone())),
             request_ids: RequestIds::new(),
             doorkeeper: Doorkeeper::new(&config),
+            presence: Presence::new(config.busy_poll_us),
             key_rate: config
                 .key_rate
                 .map(|rate| KeyedLimiter::new(Policy { name: rates::KEY, rate }, config.rate_keys_max)),

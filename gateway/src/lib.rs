@@ -29,6 +29,7 @@ mod openid;
 #[cfg(any(test, feature = "oracles"))]
 pub mod oracles;
 mod prediction;
+mod presence;
 mod rates;
 mod request_id;
 mod routes;

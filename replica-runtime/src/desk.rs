@@ -416,6 +416,7 @@ mod tests {
             remaining_ms: 1,
             request_id: RequestId::new("r"),
             traceparent: String::new(),
+            busy_poll_us: 0,
         };
         std::io::Write::write_all(gateway, &Frame::Call(call, Bytes::from_static(b"1")).encode()).unwrap();
     }

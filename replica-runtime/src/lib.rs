@@ -12,6 +12,7 @@
 //! | `serve`, `call` | the main thread: frames in, function, frames out |
 //! | [`info`] | which Python this program was built for |
 //! | `page` | what the supervisor is shown: times, and whose the lines are that are printed |
+//! | `busy_poll` | how long to look for the next call before sleeping |
 //! | `policy` | how many calls a process is used for |
 //! | `turns` | whose turn it is, where several gateways share a replica |
 //! | `watcher`, `desk` | the thread without Python, and what both threads share |
@@ -22,6 +23,7 @@
 #[doc(hidden)]
 pub mod bench;
 pub mod birth;
+mod busy_poll;
 mod call;
 mod connection;
 mod datagram;

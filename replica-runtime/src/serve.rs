@@ -25,10 +25,11 @@ use nix::errno::Errno;
 use pyo3::prelude::*;
 
 use crate::{
+    busy_poll::BusyPoll,
     call::{Answer, Runner},
     connection::{Connection, ConnectionError},
     desk::Desk,
-    fds::{self, Poll},
+    fds::{self, Poll, Told},
     log, page,
     policy::Policy,
     running,
@@ -65,6 +66,7 @@ pub(crate) struct Server<'a> {
     turn_over: OwnedFd,
     policy: Policy,
     leave: Option<Leave>,
+    busy_poll: BusyPoll,
     /// Done once, after the first answer of a replica that stays.
     pub(crate) on_first_answer: Option<Box<dyn FnOnce() + 'a>>,
 }
@@ -90,6 +92,7 @@ impl<'a> Server<'a> {
             turn_over,
             policy,
             leave: None,
+            busy_poll: BusyPoll::new(),
             on_first_answer: None,
         })
     }
@@ -130,9 +133,9 @@ impl<'a> Server<'a> {
             }
             return self.poll.wait(0).map(|told| told.token);
         }
-        let poll = &self.poll;
+        let (poll, busy_until) = (&self.poll, self.busy_poll.until());
         let told = self.py.detach(|| {
-            let told = poll.wait(-1);
+            let told = busy_until.and_then(|until| look(poll, until)).or_else(|| poll.wait(-1));
             page::enter(Activity::InterpreterWait);
             told
         });
@@ -264,12 +267,14 @@ impl<'a> Server<'a> {
     }
 
     fn call(&mut self, index: usize, call: &Call, body: &Bytes) {
+        self.busy_poll.called(call.busy_poll_us);
         let caller = self.connections.swap_remove(index);
         self.turns.begin(caller.token);
         let others = std::mem::take(&mut self.connections);
         let deadline = Instant::now() + Duration::from_millis(u64::from(call.remaining_ms));
         self.desk.begin(call.id, &caller, deadline, others);
         let result = self.run_call(&caller, call, body);
+        self.busy_poll.answered();
         if let Some(tell) = self.on_first_answer.take_if(|_| self.leave.is_none()) {
             tell();
         }
@@ -361,5 +366,16 @@ impl<'a> Server<'a> {
             // Whoever cannot be told sees the end of the connection.
             let _ = self.desk.refuse_leaving(connection);
         }
+    }
+}
+
+/// What comes until then, without sleeping.
+fn look(poll: &Poll, until: Instant) -> Option<Told> {
+    loop {
+        let told = poll.wait(0);
+        if told.is_some() || Instant::now() >= until {
+            return told;
+        }
+        std::hint::spin_loop();
     }
 }

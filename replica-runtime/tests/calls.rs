@@ -21,6 +21,25 @@ fn a_call_is_accepted_and_then_done_with_what_the_function_returned() {
 }
 
 #[test]
+fn a_replica_that_may_look_for_its_next_call_awake_sleeps_when_none_comes() {
+    let template = Project::new("def predict(args):\n    return args\n").import();
+    let replica = template.ready();
+    let mut gateway = replica.gateway();
+    gateway.busy_poll_us = u16::MAX;
+    for _ in 0..2 {
+        for n in 0..20 {
+            assert_eq!(gateway.answer(&n.to_string()), n.to_string());
+        }
+        until("the replica sleeps", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", replica.pid)).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('S')
+        });
+    }
+    replica.terminate();
+    assert_eq!(replica.expect_leaving(), "asked to leave");
+}
+
+#[test]
 fn an_exception_is_answered_logged_and_ends_the_replica_while_its_sibling_serves() {
     let template = Project::new("def predict(args):\n    raise ValueError('no ' + args)\n").import();
     let (replica, sibling) = (template.ready(), template.ready());

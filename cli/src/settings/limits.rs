@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive};
 
-use millgate_contract::limits::WAIT_MS_MAX;
+use millgate_contract::limits::{BUSY_POLL_US_MAX, WAIT_MS_MAX};
 use millgate_gateway::GatewayConfig;
 use serde::Deserialize;
 
@@ -36,6 +36,7 @@ pub(crate) struct Limits {
     body_bytes_per_s_min: Option<u64>,
     write_idle_ms_max: Option<u64>,
     cancel_grace_ms: Option<u64>,
+    busy_poll_us: Option<u16>,
     unready_ms: Option<u64>,
     farewell_ms_max: Option<u64>,
     drain_ms_max: Option<u64>,
@@ -59,6 +60,7 @@ impl Limits {
         within("body_bytes_per_s_min", self.body_bytes_per_s_min, 0..=1_000_000)?;
         within("write_idle_ms_max", self.write_idle_ms_max, MS)?;
         within("cancel_grace_ms", self.cancel_grace_ms, MS_OR_NONE)?;
+        within("busy_poll_us", self.busy_poll_us, 0..=BUSY_POLL_US_MAX)?;
         within("unready_ms", self.unready_ms, MS_OR_NONE)?;
         within("farewell_ms_max", self.farewell_ms_max, MS_OR_NONE)?;
         within("drain_ms_max", self.drain_ms_max, MS_OR_NONE)?;
@@ -85,6 +87,7 @@ impl Limits {
             body_bytes_per_s_min: self.body_bytes_per_s_min.unwrap_or(config.body_bytes_per_s_min),
             write_idle_ms_max: self.write_idle_ms_max.unwrap_or(config.write_idle_ms_max),
             cancel_grace_ms: self.cancel_grace_ms.unwrap_or(config.cancel_grace_ms),
+            busy_poll_us: self.busy_poll_us.unwrap_or(config.busy_poll_us),
             unready_ms: self.unready_ms.unwrap_or(config.unready_ms),
             farewell_ms_max: self.farewell_ms_max.unwrap_or(config.farewell_ms_max),
             drain_ms_max: self.drain_ms_max.unwrap_or(config.drain_ms_max),

@@ -97,6 +97,7 @@ impl Header {
                     remaining_ms: head.u32("remaining_ms")?,
                     request_id: RequestId::new(head.text("request_id")?),
                     traceparent: head.text("traceparent")?.to_owned(),
+                    busy_poll_us: if head.is_empty() { 0 } else { head.u16("busy_poll_us")? },
                 },
                 body,
             ),
@@ -225,6 +226,7 @@ pub fn encode_call_head(out: &mut BytesMut, call: &Call, body_bytes: usize) {
     head.u32(call.remaining_ms);
     head.text(call.request_id.as_str());
     head.text(&call.traceparent);
+    head.u16(call.busy_poll_us);
     head.finish(kind::CALL, call.id, body_bytes);
 }
 
@@ -322,6 +324,10 @@ impl<'a> Head<'a> {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn take(&mut self, bytes: usize, field: &'static str) -> Result<&'a [u8], FrameError> {
         let (taken, rest) = self.0.split_at_checked(bytes).ok_or(FrameError::Field(field))?;
         self.0 = rest;

@@ -41,6 +41,7 @@ fn one_of_each() -> Vec<(&'static str, Frame)> {
                     remaining_ms: 30_000,
                     request_id: RequestId::new("r-1"),
                     traceparent: String::new(),
+                    busy_poll_us: 100,
                 },
                 Bytes::from_static(br#"{"a":3,"b":5}"#),
             ),
@@ -123,6 +124,17 @@ fn whoever_does_not_know_a_later_version_s_frames_may_skip_them() {
     for frame in one_of_each().into_iter().map(|(_, frame)| frame) {
         assert_eq!(frame.encode()[5] == FLAG_OPTIONAL, may_be_unknown.contains(&frame), "{frame:?}");
     }
+}
+
+#[test]
+fn a_call_of_a_gateway_that_does_not_know_busy_polling_gives_no_leave_for_it() {
+    let mut out = BytesMut::new();
+    let mut head = Head::new(&mut out);
+    head.bytes(&30_000_u32.to_le_bytes());
+    head.bytes(b"\x03\0r-1\0\0");
+    head.finish(3, CallId(7), 0);
+    let Ok(Some(Frame::Call(call, _))) = decode(&out.freeze()) else { panic!("it is a call") };
+    assert_eq!((call.request_id.as_str(), call.busy_poll_us), ("r-1", 0));
 }
 
 #[test]

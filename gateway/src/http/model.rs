@@ -69,7 +69,14 @@ async fn call(
         cancel_grace: Duration::from_millis(inner.config.cancel_grace_ms),
         tasks: Arc::clone(&inner.tasks),
     };
-    let order = Order { request_id: id, traceparent: &traceparent, body: &request, terms: &terms };
+    let present = inner.presence.enter();
+    let order = Order {
+        request_id: id,
+        traceparent: &traceparent,
+        body: &request,
+        busy_poll_us: present.busy_poll_us(),
+        terms: &terms,
+    };
     record.line_up();
     let done = dispatch(inner, &route, &order, &mut record.progress).await?;
     record.timings = Some(done.timings);

@@ -23,7 +23,9 @@ use millgate_contract::{
 use crate::call::Terms;
 
 /// Work that may lie before a replica. A call behind it waits at most so much longer than the line would have had it wait.
-const AHEAD_US_MAX: u32 = 250;
+/// With 64 callers of a scikit-learn model of 180 µs, 500 answer 1.6 times as many calls as 250, with which nothing fits; 1,000
+/// answer no more.
+const AHEAD_US_MAX: u32 = 500;
 /// Bytes of the body of a call that may be sent ahead. All of them find room in the socket, so that nobody waits for it.
 pub(crate) const AHEAD_BODY_BYTES_MAX: usize = 8 * 1024;
 /// How long the call before them may take until those that were sent ahead are wanted back.

@@ -88,6 +88,19 @@ async fn a_function_past_its_time_is_504_and_its_supervisor_is_told() {
 }
 
 #[tokio::test]
+async fn calls_that_come_one_after_the_other_let_their_replica_look_for_the_next_one_awake() {
+    for busy_poll_us in [0, 70] {
+        let config = GatewayConfig { busy_poll_us, ..GatewayConfig::default() };
+        let (house, double) = House::with_config(config, 1, vec![]).await;
+        for _ in 0..20 {
+            assert_eq!(house.call("1").await.status, 200);
+        }
+        let told: Vec<u16> = double.calls().iter().map(|call| call.busy_poll_us).collect();
+        assert_eq!((told[0], told[19]), (0, busy_poll_us));
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_no_replica_takes_in_time_is_429() {
     let config = GatewayConfig { wait_ms_max: 20, ..GatewayConfig::default() };
     let (house, double) = House::with_config(config, 1, vec![Act::SilentAccepted]).await;

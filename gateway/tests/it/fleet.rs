@@ -392,6 +392,7 @@ pub(crate) async fn sleep_through_turns(socket: std::path::PathBuf, mut dice: Di
                 remaining_ms: 1_000,
                 request_id: millgate_contract::ids::RequestId::new("r"),
                 traceparent: String::new(),
+                busy_poll_us: 0,
             };
             let frame = Frame::Call(call, format!("\"sleeper-{calls}\"").into());
             if stream.write_all(&frame.encode()).await.is_err() {

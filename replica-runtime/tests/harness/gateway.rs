@@ -18,11 +18,13 @@ pub struct Gateway {
     pub stream: UnixStream,
     log: Log,
     calls: u64,
+    /// The leave that its calls bring.
+    pub busy_poll_us: u16,
 }
 
 impl Gateway {
     pub(super) fn new(stream: UnixStream, log: Log) -> Self {
-        Self { stream, log, calls: 0 }
+        Self { stream, log, calls: 0, busy_poll_us: 0 }
     }
 
     pub fn hello(&mut self) -> Hello {
@@ -61,7 +63,11 @@ impl Gateway {
     pub fn begin_within(&mut self, json: &str, remaining_ms: u32) -> CallId {
         self.calls += 1;
         let id = CallId(self.calls);
-        self.send(&call_frame(id, json, remaining_ms));
+        let busy_poll_us = self.busy_poll_us;
+        self.send(&match call_frame(id, json, remaining_ms) {
+            Frame::Call(call, body) => Frame::Call(Call { busy_poll_us, ..call }, body),
+            other => other,
+        });
         id
     }
 
@@ -70,7 +76,8 @@ impl Gateway {
         self.calls += 1;
         let id = CallId(self.calls);
         let request_id = RequestId::new(request_id);
-        let call = Call { id, remaining_ms: 30_000, request_id, traceparent: traceparent.into() };
+        let call =
+            Call { id, remaining_ms: 30_000, request_id, traceparent: traceparent.into(), busy_poll_us: 0 };
         self.send(&Frame::Call(call, Bytes::from_static(b"null")));
         id
     }
@@ -113,7 +120,13 @@ impl Gateway {
 }
 
 pub fn call_frame(id: CallId, json: &str, remaining_ms: u32) -> Frame {
-    let call = Call { id, remaining_ms, request_id: RequestId::new("r-1"), traceparent: String::new() };
+    let call = Call {
+        id,
+        remaining_ms,
+        request_id: RequestId::new("r-1"),
+        traceparent: String::new(),
+        busy_poll_us: 0,
+    };
     Frame::Call(call, Bytes::copy_from_slice(json.as_bytes()))
 }
 

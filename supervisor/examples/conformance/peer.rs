@@ -80,6 +80,7 @@ impl Peer {
             remaining_ms: 60_000,
             request_id: RequestId::new("conformance"),
             traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+            busy_poll_us: 100,
         };
         BytesMut::from(&Frame::Call(call, Bytes::copy_from_slice(request.as_bytes())).encode()[..])
     }

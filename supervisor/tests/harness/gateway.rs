@@ -43,6 +43,7 @@ impl Gateway {
             remaining_ms: 60_000,
             request_id: RequestId::new(request_id),
             traceparent: String::new(),
+            busy_poll_us: 0,
         };
         let frame = Frame::Call(call, Bytes::copy_from_slice(request.as_bytes()));
         self.stream.write_all(&frame.encode()).unwrap();
