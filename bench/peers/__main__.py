@@ -192,6 +192,29 @@ def _loops(names: list[str], cases: list[Case], results: Results) -> None:
             results.add(name, case.name, found)
             if case.function == "add":
                 results.add(name, "add8", found)
+    for case in cases:
+        if case.function == "iris" and names:
+            _loops_beside_load(case, results)
+
+
+def _loops_beside_load(case: Case, results: Results) -> None:
+    """With as many calls per second as Millgate has just answered."""
+    rates = results.figures.get("millgate", {}).get(case.name, {}).get("rate")
+    if not rates:
+        return
+    name = "function2-load"
+    results.titles[name] = "the function alone, two processes, beside the load generator"
+    results.settings[name] = (
+        "the same, while the load generator makes as many calls per second of an nginx as it made of Millgate"
+    )
+    with _folder() as folder:
+        try:
+            python = python_of("fastapi")
+            results.add(
+                name, case.name, extras.bare_loop_beside_load(case, python, results.seconds, 2, folder, rates[-1])
+            )
+        finally:
+            end_all()
 
 
 def _extras(names: list[str], results: Results, args: argparse.Namespace) -> None:

@@ -9,12 +9,14 @@ import socket
 import statistics
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .cases import CASES, Case
 from .contestants import RELEASE
 from .environments import BENCH
-from .load import Target, call_once
+from .limits import Nginx
+from .load import Target, call_once, run
 from .millgate import Millgate
 from .processes import cpu_s, descendants, pss_mb
 
@@ -22,6 +24,8 @@ ADD = CASES[0]
 _IDLE_SETTLE_S = 3.0
 _WAITING_CALLS = 40
 _LINE_WAIT_S = 20.0
+#: The load generator begins so long before what is measured beside it, and goes on so long behind it.
+_LOAD_MARGIN_S = 0.5
 #: The most that a body may have.
 _BODY_BYTES = 5_242_880
 
@@ -145,6 +149,23 @@ def growth(rounds: int, calls: int) -> dict[str, list[float]]:
         "growth_models_percent": [(each / one - 1) * 100 for each in found["call_us_each_of_1000_models"]],
         "growth_keys_percent": [(each / one - 1) * 100 for each in found["call_us_10000_keys"]],
     }
+
+
+def bare_loop_beside_load(
+    case: Case, python: Path, seconds: float, copies: int, folder: Path, rate: float
+) -> dict[str, float]:
+    """The same while the load generator makes `rate` calls per second, about, of an nginx that answers a fixed text:
+    as much of the machine as it takes from whom it measures, and what that nginx takes besides."""
+    nginx = Nginx()
+    nginx.start(case, folder)
+    target = nginx.target(case)
+    pause_ms = max(1, round(case.connections / rate * 1e3) - 1)
+    with ThreadPoolExecutor() as pool:
+        load = pool.submit(run, target, case, seconds + 2 * _LOAD_MARGIN_S, pause_ms)
+        time.sleep(_LOAD_MARGIN_S)
+        found = bare_loop(case, python, seconds, copies, folder)
+        found["beside_calls_per_s"] = load.result()["rate"]
+    return found
 
 
 def bare_loop(case: Case, python: Path, seconds: float, copies: int, folder: Path) -> dict[str, float]:

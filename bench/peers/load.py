@@ -35,14 +35,18 @@ def call_once(target: Target, timeout_s: float) -> str:
         return str(answer.read().decode())
 
 
-def run(target: Target, case: Case, seconds: float) -> dict[str, float]:
-    """Calls per second, latencies in milliseconds, CPU per call in microseconds. A failed call is an error."""
+def run(target: Target, case: Case, seconds: float, pause_ms: int = 0) -> dict[str, float]:
+    """Calls per second, latencies in milliseconds, CPU per call in microseconds. A failed call is an error.
+
+    Each connection waits `pause_ms` before each call.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".json") as body:
         body.write(target.body)
         body.flush()
         command = ["wrk", f"-t{case.threads}", f"-c{case.connections}", f"-d{max(1, round(seconds))}s", "--timeout=30s"]
         command += ["-s", str(_SCRIPT), target.url]
         environment = {**os.environ, "BENCH_BODY": body.name, "BENCH_AUTHORIZATION": target.authorization}
+        environment["BENCH_PAUSE_MS"] = str(pause_ms)
         servers = descendants()
         before = cpu_s(servers)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

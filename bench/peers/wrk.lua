@@ -12,6 +12,12 @@ local authorization = os.getenv("BENCH_AUTHORIZATION")
 if authorization and authorization ~= "" then wrk.headers["Authorization"] = authorization end
 wrk.body = file(os.getenv("BENCH_BODY"))
 
+-- Paced where it is to make so many calls and no more.
+local pause_ms = tonumber(os.getenv("BENCH_PAUSE_MS") or "0")
+if pause_ms > 0 then
+    function delay() return pause_ms end
+end
+
 function done(summary, latency, requests)
     local errors = summary.errors
     io.write(string.format(

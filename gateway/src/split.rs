@@ -20,6 +20,13 @@ pub struct Split<'a> {
     pub request: Range<usize>,
 }
 
+impl Split<'_> {
+    /// The same, without the body.
+    pub(crate) fn into_owned(self) -> Split<'static> {
+        Split { access_key: self.access_key.map(|key| Cow::Owned(key.into_owned())), request: self.request }
+    }
+}
+
 /// Why a body is not a call: what, and at which byte (from 0).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {at}")]

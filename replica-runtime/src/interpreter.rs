@@ -12,12 +12,16 @@ use millgate_contract::{
 };
 use pyo3::{Python, ffi};
 
+use crate::memory;
+
 /// Starts Python as `function.python` would start, and keeps this thread attached.
 pub(crate) fn start(function: &FunctionSpec) -> Result<(), Failure> {
     check_version(&function.python)?;
     // SAFETY: nothing of Python runs yet in this process, and this is its main thread.
     let result = unsafe { initialize(function) };
-    result.map_err(|message| Failure { step: Step::Python, message })
+    result.map_err(|message| Failure { step: Step::Python, message })?;
+    memory::keep();
+    Ok(())
 }
 
 /// SAFETY: to be called once, before anything else of Python.

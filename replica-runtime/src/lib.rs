@@ -13,6 +13,7 @@
 //! | [`info`] | which Python this program was built for |
 //! | `page` | what the supervisor is shown: times, and whose the lines are that are printed |
 //! | `busy_poll` | how long to look for the next call before sleeping |
+//! | `memory` | what is freed is kept for the next call |
 //! | `policy` | how many calls a process is used for |
 //! | `turns` | whose turn it is, where several gateways share a replica |
 //! | `watcher`, `desk` | the thread without Python, and what both threads share |
@@ -33,6 +34,7 @@ pub mod info;
 mod interpreter;
 pub mod json;
 mod log;
+mod memory;
 mod page;
 mod policy;
 mod program;

@@ -88,6 +88,17 @@ async fn a_function_past_its_time_is_504_and_its_supervisor_is_told() {
 }
 
 #[tokio::test]
+async fn a_large_body_is_split_and_judged_as_a_small_one_is() {
+    let (house, double) = House::with_acts(1, vec![]).await;
+    let numbers = "1.5,".repeat(100_000);
+    assert_eq!(house.call(&format!("[{numbers}2]")).await.status, 200);
+    assert_eq!(double.calls().len(), 1);
+    let answer = told(&house.call(&format!("[{numbers}]")).await);
+    assert!(answer.starts_with("400 ") && answer.contains("expected a value at byte 400"), "{answer}");
+    assert_eq!(double.calls().len(), 1);
+}
+
+#[tokio::test]
 async fn calls_that_come_one_after_the_other_let_their_replica_look_for_the_next_one_awake() {
     for busy_poll_us in [0, 70] {
         let config = GatewayConfig { busy_poll_us, ..GatewayConfig::default() };
