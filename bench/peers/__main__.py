@@ -21,7 +21,7 @@ from . import extras
 from .cases import CASES, Case
 from .contestants import PEERS, Contestant
 from .environments import BENCH, NotInstalledError, python_of
-from .limits import LIMITS
+from .limits import LIMITS, Nginx
 from .load import run
 from .millgate import Millgate
 from .processes import adopt_orphans, end_all
@@ -209,10 +209,15 @@ def _loops_beside_load(case: Case, results: Results) -> None:
     )
     with _folder() as folder:
         try:
+            nginx = Nginx()
+            nginx.start(case, folder)
+            _await(nginx, case)
+            load = (nginx.target(case), rates[-1])
             python = python_of("fastapi")
-            results.add(
-                name, case.name, extras.bare_loop_beside_load(case, python, results.seconds, 2, folder, rates[-1])
-            )
+            found = extras.bare_loop_beside_load(case, python, results.seconds, 2, folder, load)
+            results.add(name, case.name, found)
+        except (RuntimeError, OSError, NotStartedError) as error:
+            print(f"bench: {name}: {error}", file=sys.stderr)
         finally:
             end_all()
 

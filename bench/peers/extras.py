@@ -15,7 +15,6 @@ from pathlib import Path
 from .cases import CASES, Case
 from .contestants import RELEASE
 from .environments import BENCH
-from .limits import Nginx
 from .load import Target, call_once, run
 from .millgate import Millgate
 from .processes import cpu_s, descendants, pss_mb
@@ -152,13 +151,11 @@ def growth(rounds: int, calls: int) -> dict[str, list[float]]:
 
 
 def bare_loop_beside_load(
-    case: Case, python: Path, seconds: float, copies: int, folder: Path, rate: float
+    case: Case, python: Path, seconds: float, copies: int, folder: Path, load_of: tuple[Target, float]
 ) -> dict[str, float]:
-    """The same while the load generator makes `rate` calls per second, about, of an nginx that answers a fixed text:
-    as much of the machine as it takes from whom it measures, and what that nginx takes besides."""
-    nginx = Nginx()
-    nginx.start(case, folder)
-    target = nginx.target(case)
+    """The same while the load generator calls a server that answers a fixed text, about so many times a second: as much
+    of the machine as it takes from whom it measures, and what that server takes besides."""
+    target, rate = load_of
     pause_ms = max(1, round(case.connections / rate * 1e3) - 1)
     with ThreadPoolExecutor() as pool:
         load = pool.submit(run, target, case, seconds + 2 * _LOAD_MARGIN_S, pause_ms)

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use hyper::{Method, Request, Response, http::request::Parts};
 use millgate_contract::{ids::RequestId, refusal::Refusal};
-
 use tokio::task::spawn_blocking;
 
 use super::{Body, CallerBody, access::Record, answer, body, cors};
