@@ -1,10 +1,12 @@
 //! What a call costs a gateway with 1 and with 1,000 models, one of them called or each in turn, with 1 and with 10,000
 //! API keys, and how long a route change takes with 1,000 models. The figure is the processor's time of the thread that
-//! runs the gateway; callers and replicas have threads of their own. `growth CALLS ROUNDS` prints one line of JSON.
+//! runs the gateway; callers and replicas have threads of their own. What is compared is called in turns, in short slices: the
+//! speed of a machine that others share changes from second to second. `growth CALLS ROUNDS` prints one line of JSON.
 
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    ops::Range,
     path::Path,
     sync::mpsc,
     time::{Duration, Instant},
@@ -21,6 +23,8 @@ use tokio::net::TcpListener;
 
 const MODELS: usize = 1_000;
 const KEYS: usize = 10_000;
+/// Of a round. Each case has as many, and a figure is the median of them.
+const SLICES: usize = 25;
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -33,15 +37,24 @@ fn main() -> Result<(), BoxError> {
     let houses = [House::open(1, folder.path())?, House::open(MODELS, folder.path())?];
     let keys: Vec<String> = (0..KEYS).map(|number| Issuer::default().api_key(number)).collect();
     let cases = [(&houses[0], 1, 1), (&houses[1], 1, 1), (&houses[1], MODELS, 1), (&houses[0], 1, KEYS)];
-    let mut found = vec![Vec::new(); cases.len()];
-    for round in 0..=rounds {
-        for (at, (house, models, keys_used)) in cases.iter().enumerate() {
-            // The first round checks each key's signature once, and connects.
-            let calls = if round == 0 { calls.max(*models).max(*keys_used) } else { calls };
-            let cost = house.call(calls, *models, &keys[..*keys_used])?;
-            if round > 0 {
-                found[at].push(cost);
+    let (mut found, mut growth) = (vec![Vec::new(); cases.len()], vec![Vec::new(); cases.len()]);
+    for (house, models, keys_used) in &cases {
+        // Each key's signature is checked once, and each model's connection made.
+        house.call(0..calls.max(*models).max(*keys_used), *models, &keys[..*keys_used])?;
+    }
+    for round in 0..rounds {
+        let mut costs = vec![Vec::new(); cases.len()];
+        for slice in 0..SLICES {
+            let begin = (round * SLICES + slice) * (calls / SLICES);
+            for ((house, models, keys_used), costs) in cases.iter().zip(&mut costs) {
+                let calls = begin..begin + calls / SLICES;
+                costs.push(house.call(calls, *models, &keys[..*keys_used])?);
             }
+        }
+        for (at, of_case) in costs.iter().enumerate() {
+            found[at].push(median(of_case.clone()));
+            let ratios = of_case.iter().zip(&costs[0]).map(|(cost, least)| cost / least).collect();
+            growth[at].push((median(ratios) - 1.0) * 100.0);
         }
     }
     let change_ms =
@@ -49,10 +62,16 @@ fn main() -> Result<(), BoxError> {
     let figures = serde_json::json!({
         "call_us_1_model_1_key": found[0], "call_us_one_of_1000_models": found[1],
         "call_us_each_of_1000_models": found[2], "call_us_10000_keys": found[3],
+        "growth_one_model_percent": growth[1], "growth_models_percent": growth[2], "growth_keys_percent": growth[3],
         "route_change_ms": change_ms,
     });
     println!("{figures}");
     Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Replicas for all models, on a thread of their own that ends with the program.
@@ -108,12 +127,13 @@ impl House {
     }
 
     /// Microseconds of the gateway's thread per call, models and keys taken in turn.
-    fn call(&self, calls: usize, models: usize, keys: &[String]) -> Result<f64, BoxError> {
+    fn call(&self, numbers: Range<usize>, models: usize, keys: &[String]) -> Result<f64, BoxError> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
         let mut answer = [0; ANSWER_BYTES_MAX];
         let before = self.cpu()?;
-        for number in 0..calls {
+        let calls = numbers.len();
+        for number in numbers {
             let body = body(number % models, r#"{"a": 3, "b": 5}"#);
             stream.write_all(request(&keys[number % keys.len()], &body).as_bytes())?;
             // An answer is short, and the gateway writes it at once.

@@ -141,13 +141,7 @@ def growth(rounds: int, calls: int) -> dict[str, list[float]]:
     """What a call costs the gateway's thread with more models and keys, and how long a route change takes."""
     found = _example("growth", str(calls), str(rounds))
     assert isinstance(found, dict)
-    one = statistics.median(found["call_us_1_model_1_key"])
-    return {
-        **found,
-        "growth_one_model_percent": [(each / one - 1) * 100 for each in found["call_us_one_of_1000_models"]],
-        "growth_models_percent": [(each / one - 1) * 100 for each in found["call_us_each_of_1000_models"]],
-        "growth_keys_percent": [(each / one - 1) * 100 for each in found["call_us_10000_keys"]],
-    }
+    return found
 
 
 def bare_loop_beside_load(
