@@ -16,7 +16,11 @@ use millgate_contract::{
     ids::{DeploymentId, KeyId},
     route::RouteSnapshot,
 };
-use tokio::{net::TcpListener, runtime::Handle, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::{Notify, Semaphore},
+};
 
 use crate::{
     authentication::{Doorkeeper, now_s},
@@ -63,6 +67,8 @@ pub(crate) struct Inner {
     /// Spans of calls, where they are sent.
     pub(crate) tracer: Option<Tracer>,
     pub(crate) presence: Presence,
+    /// Large bodies that may be split at once.
+    pub(crate) splits: Arc<Semaphore>,
     pub(crate) key_rate: Option<KeyedLimiter<KeyId>>,
     openid: Option<OpenId>,
     /// The bodies in all lines.
@@ -98,6 +104,7 @@ impl Gateway {
             request_ids: RequestIds::new(),
             doorkeeper: Doorkeeper::new(&config),
             presence: Presence::new(config.busy_poll_us),
+            splits: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             key_rate: config
                 .key_rate
                 .map(|rate| KeyedLimiter::new(Policy { name: rates::KEY, rate }, config.rate_keys_max)),

@@ -60,7 +60,7 @@ async fn call(
         body::Failed::Broken => Refusal::Malformed("the body ended early".into()),
     })?;
     record.request_bytes = body.len();
-    let split = split_body(&body).await?;
+    let split = split_body(inner, &body).await?;
     let (route, request) = route(inner, parts, &body, split)?;
     record.route = Some(Arc::clone(&route));
     admit(inner, parts, &route, record).await?;
@@ -90,13 +90,20 @@ async fn call(
     prediction::answer(inner, &route, ran, &done, allowance).await
 }
 
-/// Splits a body; a large one on a thread of its own.
-async fn split_body(body: &Bytes) -> Result<Split<'_>, Refusal> {
+/// Splits a body; a large one on a thread of its own, of which there are as many at once as there are processors: who sends it
+/// is not known yet.
+async fn split_body<'a>(inner: &Inner, body: &'a Bytes) -> Result<Split<'a>, Refusal> {
     let split = if body.len() < SPLIT_APART_BYTES_MIN {
         split(body)
     } else {
         let whole = body.clone();
-        let apart = spawn_blocking(move || split(&whole).map(Split::into_owned)).await;
+        // The permit stays with the thread, which goes on when its caller hangs up.
+        let permit = Arc::clone(&inner.splits).acquire_owned().await.map_err(|_| Refusal::Internal)?;
+        let apart = spawn_blocking(move || {
+            let _permit = permit;
+            split(&whole).map(Split::into_owned)
+        })
+        .await;
         apart.map_err(|error| {
             tracing::error!(%error, "a body could not be split");
             Refusal::Internal
