@@ -5,7 +5,9 @@
 //! after it, at most [`JSON_DEPTH_MAX`] levels, no lone surrogate, `accessKey` and `request` at most once. Whether
 //! Python can hold a number is the replica's question, not this one's.
 //!
-//! Strings and digits are looked at eight bytes at a time.
+//! Strings and digits are looked at eight bytes at a time, many numbers one after the other 64 ([`numbers`]).
+
+mod numbers;
 
 use std::{borrow::Cow, ops::Range};
 
@@ -37,6 +39,11 @@ pub struct Malformed {
 
 // One bit a level, the outermost object not counted.
 const _: () = assert!(JSON_DEPTH_MAX <= 128);
+
+/// Numbers one after the other in an array, from which on more of them are expected.
+const NUMBERS_MIN: u32 = 8;
+/// Bytes of numbers that were found at once, below which there are not as many as was expected.
+const NUMBERS_BYTES_MIN: usize = 32;
 
 /// Splits and validates.
 pub fn split(body: &[u8]) -> Result<Split<'_>, Malformed> {
@@ -117,6 +124,8 @@ impl<'a> Scanner<'a> {
         // Bit 0 is the innermost open level: set for an object, clear for an array.
         let mut levels: u128 = 0;
         let mut depth = 1;
+        // One after the other, just before this.
+        let mut numbers = 0;
         'value: loop {
             self.blanks();
             match self.peek() {
@@ -125,6 +134,7 @@ impl<'a> Scanner<'a> {
                         return self.fail("nested over 128 levels");
                     }
                     let is_object = opening == b'{';
+                    numbers = 0;
                     self.at += 1;
                     self.blanks();
                     if self.peek() == Some(if is_object { b'}' } else { b']' }) {
@@ -141,7 +151,10 @@ impl<'a> Scanner<'a> {
                 Some(b'"') => {
                     self.string("expected `\"`")?;
                 }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b'-' | b'0'..=b'9') => {
+                    self.number()?;
+                    numbers += 1;
+                }
                 Some(b't') => self.literal("true")?,
                 Some(b'f') => self.literal("false")?,
                 Some(b'n') => self.literal("null")?,
@@ -161,6 +174,13 @@ impl<'a> Scanner<'a> {
                         if is_object {
                             self.blanks();
                             self.key()?;
+                        } else if numbers >= NUMBERS_MIN {
+                            self.blanks();
+                            let bytes = numbers::with_commas(&self.bytes[self.at..]);
+                            self.at += bytes;
+                            if bytes < NUMBERS_BYTES_MIN {
+                                numbers = 0;
+                            }
                         }
                         continue 'value;
                     }

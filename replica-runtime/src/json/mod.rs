@@ -26,6 +26,7 @@ mod array;
 mod decode;
 mod encode;
 mod fault;
+mod floats;
 mod number;
 mod reader;
 mod text;

@@ -16,9 +16,9 @@ pub(super) enum Number {
 /// Digits of an integer that is surely less than 2^63.
 const INT_DIGITS: usize = 18;
 /// Digits of an integer that is surely less than 2^64.
-const WORD_DIGITS: usize = 19;
+pub(super) const WORD_DIGITS: usize = 19;
 
-const POWERS: [u64; WORD_DIGITS + 1] = {
+pub(super) const POWERS: [u64; WORD_DIGITS + 1] = {
     let mut powers = [1; WORD_DIGITS + 1];
     let mut at = 1;
     while at <= WORD_DIGITS {
@@ -58,16 +58,6 @@ const FEW: u64 = 1_000_000_000_000_000;
 /// The number at the front of `text`, and its bytes. `None`: it is none, or is not usual.
 #[inline]
 pub(super) fn read(text: &[u8]) -> Option<(Number, usize)> {
-    if let Some(window) = text.first_chunk()
-        && let Some((float, bytes)) = usual_float(window)
-    {
-        return Some((Number::Float(float), bytes));
-    }
-    of_any_form(text)
-}
-
-/// The same, whatever its form.
-fn of_any_form(text: &[u8]) -> Option<(Number, usize)> {
     let begin = usize::from(text.first() == Some(&b'-'));
     let is_negative = begin == 1;
     let mut digits = Digits::default();
@@ -92,38 +82,6 @@ fn of_any_form(text: &[u8]) -> Option<(Number, usize)> {
             Some((Number::Int(if is_negative { -size } else { size }), point))
         }
     }
-}
-
-/// Bytes in which a usual float ends.
-const WINDOW_BYTES: usize = 32;
-
-/// The float at the front of these bytes, if it has one digit before the point, up to [`WORD_DIGITS`] in all, and no exponent: as
-/// most have that a program writes. What is asked of any number costs twice as many instructions, most of them for whether the
-/// text goes on.
-#[inline]
-fn usual_float(window: &[u8; WINDOW_BYTES]) -> Option<(f64, usize)> {
-    let is_negative = window[0] == b'-';
-    let begin = usize::from(is_negative);
-    let first = window[begin].wrapping_sub(b'0');
-    if first > 9 || window[begin + 1] != b'.' {
-        return None;
-    }
-    let mut digits = Digits { value: u64::from(first) };
-    let mut places = 0;
-    for word in window[begin + 2..begin + 26].as_chunks().0 {
-        let count = digits.word(*word);
-        places += count;
-        if count < 8 {
-            break;
-        }
-    }
-    let places_max = WORD_DIGITS - usize::from(first > 0);
-    let end = begin + 2 + places;
-    if !(1..=places_max).contains(&places) || matches!(window[end], b'e' | b'E') {
-        return None;
-    }
-    let size = quotient(digits.value, places);
-    Some((if is_negative { -size } else { size }, end))
 }
 
 /// Digits one after the other, as one integer: right up to [`WORD_DIGITS`] of them.
@@ -187,7 +145,7 @@ fn eight(word: u64) -> u64 {
 /// `digits` ÷ 10^`places`, to the nearest float, of two as near the even one. `places` are one at least.
 #[inline]
 #[expect(clippy::cast_precision_loss, reason = "it is what rounds, or cannot happen")]
-fn quotient(digits: u64, places: usize) -> f64 {
+pub(super) fn quotient(digits: u64, places: usize) -> f64 {
     if digits < FEW {
         // Both are exact, as powers of ten are up to the 22nd.
         return digits.cast_signed() as f64 / FLOAT_POWERS[places];

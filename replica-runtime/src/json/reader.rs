@@ -15,6 +15,7 @@ use pyo3::{
 };
 
 use super::{
+    floats,
     number::{self, Number},
     text,
 };
@@ -137,11 +138,16 @@ impl<'a, 'py> Reader<'a, 'py> {
                 first @ (b'-' | b'0'..=b'9') => self.number(first)?,
                 _ => self.value(depth + 1)?,
             };
+            let is_float = item.is_exact_instance_of::<PyFloat>();
             self.items.push(item);
             match self.token()? {
                 b',' => self.at += 1,
                 b']' => break,
                 _ => return None,
+            }
+            if is_float {
+                self.token()?;
+                self.floats();
             }
         }
         self.at += 1;
@@ -155,6 +161,20 @@ impl<'a, 'py> Reader<'a, 'py> {
                 ffi::PyList_SET_ITEM(list.as_ptr(), place, item.into_ptr());
             }
             Some(list)
+        }
+    }
+
+    /// As many items as are usual floats, with the comma behind each.
+    #[inline]
+    fn floats(&mut self) {
+        let mut floats = [0.0; floats::BATCH];
+        loop {
+            let count;
+            (count, self.at) = floats::read(self.json, self.at, &mut floats);
+            self.items.extend(floats[..count].iter().map(|float| PyFloat::new(self.py, *float).into_any()));
+            if count < floats.len() {
+                return;
+            }
         }
     }
 
