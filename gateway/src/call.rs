@@ -151,6 +151,10 @@ struct Exchange {
     stage: Stage,
     begun: Instant,
     deadline: Instant,
+    /// When to send calls ahead, if it was too early.
+    ahead_at: Option<Instant>,
+    /// When those that lie behind it are wanted back.
+    recall_at: Instant,
     terms: Terms,
     /// It has been handed on already.
     is_orphan: bool,
@@ -173,7 +177,9 @@ impl Exchange {
     fn new(link: Link, id: CallId, stage: Stage, terms: Terms) -> Self {
         let begun = Instant::now();
         let deadline = begun + Duration::from_millis(terms.timeout_ms);
-        Self { link: Some(link), id, stage, begun, deadline, terms, is_orphan: false }
+        let recall_at = begun + RECALL_AFTER;
+        let (ahead_at, is_orphan) = (None, false);
+        Self { link: Some(link), id, stage, begun, deadline, ahead_at, recall_at, terms, is_orphan }
     }
 
     async fn run(mut self, body: &Bytes) -> Attempt {
@@ -197,10 +203,18 @@ impl Exchange {
 
     /// From the last byte written to the end of the call.
     async fn finish(mut self) -> Attempt {
-        let link = self.link.as_mut().expect("the link is there until the end is known");
-        link.send_ahead(&self.terms);
+        self.send_ahead();
         let end = self.read().await;
         self.conclude(end).await
+    }
+
+    /// Sends what waits ahead, now or when this call should be about to end.
+    fn send_ahead(&mut self) {
+        let link = self.link.as_mut().expect("the link is there until the end is known");
+        let now = Instant::now();
+        let later = link.send_ahead(&self.terms, now - self.begun);
+        self.ahead_at = later.map(|after_begin| self.begun + after_begin);
+        self.recall_at = now + RECALL_AFTER;
     }
 
     /// Reads until the end of the call. May be dropped and called again.
@@ -219,14 +233,14 @@ impl Exchange {
                     () = death.said() => None,
                 }
             };
-            let recall_at = self.begun + RECALL_AFTER;
-            let until = if may_recall { self.deadline.min(recall_at) } else { self.deadline };
-            match timeout_at(until, reading).await {
+            let next = if may_recall { Some(self.recall_at) } else { self.ahead_at };
+            match timeout_at(next.unwrap_or(self.deadline).min(self.deadline), reading).await {
                 Ok(Some(Ok(1..))) => {}
                 Ok(Some(Ok(0) | Err(_))) => return End::Closed,
                 Ok(None) => return self.read_rest(),
-                Err(_) if may_recall && recall_at < self.deadline => self.recall(),
-                Err(_) => return End::TimedOut,
+                Err(_) if next.is_none_or(|next| next >= self.deadline) => return End::TimedOut,
+                Err(_) if may_recall => self.recall(),
+                Err(_) => self.send_ahead(),
             }
         }
     }
@@ -353,6 +367,8 @@ impl Drop for Exchange {
             stage: self.stage,
             begun: self.begun,
             deadline: self.deadline,
+            ahead_at: self.ahead_at,
+            recall_at: self.recall_at,
             terms: self.terms.clone(),
             is_orphan: true,
         };

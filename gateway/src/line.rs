@@ -205,10 +205,14 @@ impl<P: Place> Line<P> {
         }
     }
 
-    /// Takes the oldest calls, at most so many, to be sent ahead of their turn: as far as they can be.
-    pub(crate) fn send_ahead(&self, calls_max: usize, mut send: impl FnMut(u64, P::Cargo)) {
+    /// Takes the oldest calls, at most so many, to be sent ahead of their turn: as far as they can be, and as `others` go on
+    /// waiting.
+    pub(crate) fn send_ahead(&self, calls_max: usize, others: usize, mut send: impl FnMut(u64, P::Cargo)) {
         let mut state = self.lock();
         for _ in 0..calls_max {
+            if state.waiting.len() <= others {
+                return;
+            }
             let Some(mut oldest) = state.waiting.first_entry() else { return };
             let Some(cargo) = oldest.get_mut().cargo.take() else { return };
             let (number, waiter) = oldest.remove_entry();
@@ -288,8 +292,7 @@ impl<P: Place> Line<P> {
         }
     }
 
-    /// How many calls wait.
-    #[cfg(test)]
+    /// How many calls wait, without those that were sent ahead.
     pub(crate) fn len(&self) -> usize {
         self.lock().waiting.len()
     }

@@ -216,7 +216,7 @@ fn a_caller_that_vanishes_while_its_call_is_handed_a_replica_leaves_it_to_who_fo
     explore(|world| {
         let standing = world.stand();
         let mut sent = Vec::new();
-        world.line.send_ahead(1, |number, ()| sent.push(number));
+        world.line.send_ahead(1, 0, |number, ()| sent.push(number));
         let leaver = world.spawn(move |_| drop(standing));
         let token = Token { fleet: world.fleet.clone(), is_kept: false };
         let returned = world.line.hand(sent[0], token).err();
@@ -235,7 +235,7 @@ fn a_call_that_is_given_back_meets_a_replica_that_is_offered_in_the_same_moment(
     explore(|world| {
         let mut standing = world.stand();
         let mut sent = Vec::new();
-        world.line.send_ahead(1, |number, ()| sent.push(number));
+        world.line.send_ahead(1, 0, |number, ()| sent.push(number));
         let offering = world.spawn(|w| w.offer(false));
         world.line.give_back(sent[0]);
         offering.join().unwrap();

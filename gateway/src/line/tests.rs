@@ -193,7 +193,7 @@ fn stand_with(line: &Arc<Line<Token>>, cargo: char) -> Standing<Token> {
 /// What is sent ahead, and the places of those calls.
 fn send_ahead(line: &Line<Token>, calls_max: usize) -> (String, Vec<u64>) {
     let (mut cargo, mut numbers) = (String::new(), Vec::new());
-    line.send_ahead(calls_max, |number, one| {
+    line.send_ahead(calls_max, 0, |number, one| {
         cargo.push(one);
         numbers.push(number);
     });
@@ -218,6 +218,17 @@ fn the_oldest_calls_are_sent_ahead_and_handed_the_replica_in_their_order() {
         assert!(standing[number].is_sent());
         assert_eq!(granted(&mut standing[number]), Some(1));
     }
+}
+
+#[test]
+fn as_many_as_are_left_to_others_are_not_sent_ahead() {
+    let line = line(10, 10);
+    let _standing = ['a', 'b', 'c'].map(|cargo| stand_with(&line, cargo));
+    let mut cargo = String::new();
+    line.send_ahead(3, 1, |_, one| cargo.push(one));
+    assert_eq!((&*cargo, line.len()), ("ab", 1));
+    line.send_ahead(3, 1, |_, one| cargo.push(one));
+    assert_eq!((&*cargo, line.len()), ("ab", 1));
 }
 
 #[test]

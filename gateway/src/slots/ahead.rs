@@ -6,6 +6,10 @@
 //! when the one before it has ended. When that takes far longer than expected, they are recalled (the contract's `frame`).
 //! With 64 callers of an `add` it takes a third off the processor time of a call: 66 µs without, 38 with, in turns
 //! (`make bench-compare`, cases `add64` and `add8`, with a commit from before this file as the base).
+//!
+//! Calls that take longer, but always about as long, have one sent behind them shortly before they should end, while more wait
+//! than there are other replicas to take them. 16 callers of four replicas that sleep for 10 ms have 393 answers a second so, of the
+//! 400 that there could be, and 378 without; 381 and 386 when it is sent 500 and 1,000 µs before the end (in turns).
 
 use std::{
     collections::VecDeque,
@@ -33,36 +37,63 @@ pub(crate) const RECALL_AFTER: Duration = Duration::from_millis(5);
 /// What a call is taken to cost before anything is known, and after a recall.
 const UNKNOWN_US: u32 = 1_000;
 
-/// What calls of one deployment cost its replicas: four of five take less. A mean would be all of the few that the kernel
-/// interrupted.
+/// How long before its expected end a longer call has the next one sent behind it. Timers are a millisecond late.
+const NEAR_END_US: u32 = 2_000;
+/// Calls of which it is learnt how long calls take, before that is relied on.
+const KNOWN_CALLS_MIN: u32 = 128;
+
+/// What calls of one deployment cost its replicas. An update that another one overtakes is lost, which does not matter.
 #[derive(Debug)]
-pub(super) struct Pace(AtomicU32);
+pub(super) struct Pace {
+    /// Four of five take less. A mean would be all of the few that the kernel interrupted.
+    most_us: AtomicU32,
+    /// Four of five take more.
+    least_us: AtomicU32,
+    /// Calls that this was learnt of.
+    known: AtomicU32,
+}
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(AtomicU32::new(UNKNOWN_US))
+        Self { most_us: AtomicU32::new(UNKNOWN_US), least_us: AtomicU32::new(0), known: AtomicU32::new(0) }
     }
 }
 
 impl Pace {
-    /// A call has ended. An update that another one overtakes is lost, which does not matter.
+    /// A call has ended.
     pub(super) fn learn(&self, cost: &Timings) {
         let us = cost.decode_us.saturating_add(cost.run_us).saturating_add(cost.encode_us);
-        let now = self.0.load(Ordering::Relaxed);
-        // Up four times as far as down: they balance where one of five is above.
-        let next = if us > now { now.saturating_add(now / 8 + 1) } else { now - now / 32 };
-        self.0.store(next, Ordering::Relaxed);
+        // Four times as far to the side of the one as to that of the four: they balance there.
+        let most = self.most_us.load(Ordering::Relaxed);
+        let next = if us > most { most.saturating_add(most / 8 + 1) } else { most - most / 32 };
+        self.most_us.store(next, Ordering::Relaxed);
+        let (least, known) = (self.least_us.load(Ordering::Relaxed), self.known.load(Ordering::Relaxed));
+        let next = match known {
+            0 => us / 2,
+            _ if us < least => least - least / 32,
+            _ => least.saturating_add(least / 128 + 1),
+        };
+        self.least_us.store(next, Ordering::Relaxed);
+        self.known.store(known.saturating_add(1), Ordering::Relaxed);
     }
 
     /// What was sent ahead had to come back, or would have.
     pub(super) fn forget(&self) {
-        self.0.fetch_max(UNKNOWN_US, Ordering::Relaxed);
+        self.most_us.fetch_max(UNKNOWN_US, Ordering::Relaxed);
+        self.known.store(0, Ordering::Relaxed);
     }
 
-    /// How many calls may lie before a replica.
+    /// How many calls may lie before a replica, whenever one begins.
     pub(super) fn calls(&self) -> usize {
-        let calls = AHEAD_US_MAX / self.0.load(Ordering::Relaxed).max(1);
+        let calls = AHEAD_US_MAX / self.most_us.load(Ordering::Relaxed).max(1);
         (calls as usize).min(AHEAD_CALLS_MAX)
+    }
+
+    /// When a call should be about to end, after it has begun; none if they do not take about as long.
+    pub(super) fn near_end(&self) -> Option<Duration> {
+        let (least, most) = (self.least_us.load(Ordering::Relaxed), self.most_us.load(Ordering::Relaxed));
+        let is_steady = least >= most - most / 4 && self.known.load(Ordering::Relaxed) >= KNOWN_CALLS_MIN;
+        is_steady.then(|| Duration::from_micros(least.saturating_sub(NEAR_END_US).into()))
     }
 }
 
@@ -136,5 +167,52 @@ impl Ahead {
     pub(crate) fn take_back(&mut self) -> Option<CallId> {
         let last = self.calls.back()?.id;
         (self.recalled < Some(last)).then(|| *self.recalled.insert(last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learn(pace: &Pace, us: impl IntoIterator<Item = u32>) {
+        for run_us in us {
+            pace.learn(&Timings { run_us, ..Timings::default() });
+        }
+    }
+
+    #[test]
+    fn of_short_calls_as_many_are_sent_as_are_soon_over() {
+        let pace = Pace::default();
+        assert_eq!((pace.calls(), pace.near_end()), (0, None), "nothing is known");
+        learn(&pace, [100; 200]);
+        assert!((4..=5).contains(&pace.calls()), "{}", pace.calls());
+        learn(&pace, [5; 200]);
+        assert_eq!(pace.calls(), AHEAD_CALLS_MAX);
+        pace.forget();
+        assert_eq!(pace.calls(), 0);
+    }
+
+    #[test]
+    fn a_longer_call_that_takes_as_long_as_the_others_is_known_to_be_near_its_end() {
+        let pace = Pace::default();
+        // As sleeps are: a little late, and now and then much.
+        learn(&pace, (0..1_000).map(|n| if n % 50 == 0 { 14_000 } else { 10_000 + n % 7 * 50 }));
+        assert_eq!(pace.calls(), 0);
+        let near_end = pace.near_end().expect("they take about as long");
+        assert!((7_400..8_300).contains(&near_end.as_micros()), "{near_end:?}");
+        pace.forget();
+        learn(&pace, [10_000; 50]);
+        assert_eq!(pace.near_end(), None, "not before it is known again");
+        learn(&pace, [10_000; 100]);
+        assert!(pace.near_end().is_some());
+    }
+
+    #[test]
+    fn of_calls_that_take_now_this_long_and_now_that_no_end_is_known() {
+        let pace = Pace::default();
+        for n in 0..1_000 {
+            learn(&pace, [if n % 2 == 0 { 5_000 } else { 10_000 }]);
+            assert_eq!(pace.near_end(), None, "after {n}");
+        }
     }
 }

@@ -156,7 +156,7 @@ impl Shared {
 
     /// A call that must wait may be sent to its replicas ahead.
     pub(crate) fn takes_ahead(&self) -> bool {
-        self.pace.calls() > 0
+        self.pace.calls() > 0 || self.pace.near_end().is_some()
     }
 
     pub(crate) fn is_retired(&self) -> bool {

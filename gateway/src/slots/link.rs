@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -204,15 +205,31 @@ impl Link {
         CallId(self.calls)
     }
 
-    /// Sends the oldest calls of the line ahead, if there is room for a few and the replica can give them back.
-    pub(crate) fn send_ahead(&mut self, terms: &Terms) {
-        let room = self.shared.pace().calls();
+    /// Sends the oldest calls of the line ahead, if there is room for a few and the replica can give them back. The call before
+    /// them began so long ago; how long after its begin to ask again, if it is too early.
+    pub(crate) fn send_ahead(&mut self, terms: &Terms, since_begin: Duration) -> Option<Duration> {
+        if self.version < AHEAD_SINCE || self.is_retired() {
+            return None;
+        }
+        let (line, pace) = (self.shared.line(), self.shared.pace());
+        let (room, others) = match pace.calls() {
+            0 => {
+                let near_end = pace.near_end()?;
+                // Whoever is next elsewhere must find somebody waiting.
+                let others = usize::from(self.shared.slots_connected()).saturating_sub(1);
+                if since_begin < near_end {
+                    return (self.ahead.is_empty() && line.len() > others).then_some(near_end);
+                }
+                (1, others)
+            }
+            room => (room, 0),
+        };
         // Several at a time: each write costs a system call.
-        if self.version < AHEAD_SINCE || self.ahead.len() > room / 2 || self.is_retired() {
-            return;
+        if self.ahead.len() > room / 2 {
+            return None;
         }
         let (calls, ahead) = (&mut self.calls, &mut self.ahead);
-        self.shared.line().send_ahead(room - ahead.len(), |number, frame| {
+        line.send_ahead(room - ahead.len(), others, |number, frame| {
             *calls += 1;
             ahead.add(number, CallId(*calls), frame);
         });
@@ -221,6 +238,7 @@ impl Link {
             // What goes wrong here is seen by whoever reads.
             let _ = self.write_ahead();
         }
+        None
     }
 
     /// Those behind the call that runs are wanted back, if they are not already: the last of them.

@@ -12,6 +12,8 @@ pub(crate) enum Act {
     Echo,
     /// Answers so.
     End(Outcome, &'static str),
+    /// Echoes, and says that it has run for so many microseconds.
+    Took(u32),
     /// Answers as a function that collects metrics.
     Predict { value: &'static str, metrics: &'static str },
     /// Accepts, and echoes once it is let go.

@@ -113,6 +113,70 @@ async fn they_are_wanted_back_when_the_call_before_them_takes_long() {
     assert_eq!(expired(&ahead.double), 0);
 }
 
+/// Calls of 20 ms, after which it is known that they take as long. The clock stands still meanwhile.
+const STEADY: usize = 400;
+
+/// Replicas that run `"first"` as told, the one after as long as need be, and so many calls that wait since before they began.
+async fn steady(slots: u16, acts: Vec<Act>, waiting: usize) -> (House, Double, Vec<Caller>) {
+    let (house, double) = House::with_acts(slots, vec![Act::Took(20_000); STEADY]).await;
+    for _ in 0..STEADY {
+        assert_eq!(house.call("0").await.status, 200);
+    }
+    let go = Arc::new(Notify::new());
+    let count = acts.len();
+    for _ in 0..slots {
+        double.will(Act::Hold(go.clone()));
+    }
+    for act in acts {
+        double.will(act);
+    }
+    let mut callers = Vec::new();
+    for call in 0..usize::from(slots) {
+        callers.push(house.begin("1").await);
+        double.until_read(STEADY + call + 1).await;
+    }
+    for call in 0..count + waiting {
+        callers.push(house.begin("\"waits\"").await);
+        house.until_in_line(call + 1).await;
+    }
+    for _ in 0..slots {
+        go.notify_one();
+    }
+    double.until_read(STEADY + usize::from(slots) + count).await;
+    (house, double, callers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_longer_call_one_is_sent_when_it_should_be_about_to_end() {
+    let go = Arc::new(Notify::new());
+    let begun = Instant::now();
+    let (_house, double, callers) = steady(1, vec![Act::Hold(go.clone())], 2).await;
+    double.until(|double| !double.recalled().is_empty()).await;
+    // It is wanted back when the call before it has not ended 5 ms later.
+    let recalled = begun.elapsed();
+    assert!((Duration::from_millis(20)..Duration::from_millis(30)).contains(&recalled), "{recalled:?}");
+    let (id, last) = double.recalled()[0];
+    assert_eq!(last.0, id.0 + 1, "one, and not both");
+    go.notify_one();
+    for mut caller in callers {
+        assert_eq!(caller.answer().await.status, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_longer_call_none_is_sent_that_another_replica_may_take() {
+    let go = Arc::new(Notify::new());
+    let (house, double, callers) = steady(2, vec![Act::Hold(go.clone()), Act::Hold(go.clone())], 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(double.recalled().is_empty());
+    house.until_in_line(1).await;
+    go.notify_one();
+    go.notify_one();
+    for mut caller in callers {
+        assert_eq!(caller.answer().await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn one_whose_caller_hangs_up_costs_neither_the_next_one_nor_the_replica() {
     let go = Arc::new(Notify::new());

@@ -409,6 +409,10 @@ impl Connection<'_> {
                 let value = done(id, Outcome::Ok, value.into());
                 self.say(Frame::Done(Done { collects_metrics: true, metrics: metrics.into(), ..value })).await
             }
+            Act::Took(run_us) => {
+                let timings = Timings { run_us, ..Timings::default() };
+                self.say(Frame::Done(Done { timings, ..echo })).await
+            }
             Act::Hold(go) => {
                 go.notified().await;
                 self.say(Frame::Done(echo)).await
