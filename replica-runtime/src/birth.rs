@@ -94,6 +94,19 @@ pub fn be_punctual() {
     let _ = nix::sys::prctl::set_timerslack(1);
 }
 
+/// This process, and all that it forks, take no processor from somebody who runs when they are woken: they wait until one is free, or
+/// for a few milliseconds if none is. So a gateway that has woken one of them first does what else there is to do. With
+/// eight callers of an `add` on two processors that is 1.15 times as many calls, for 0.87 of the processor time each; with 64
+/// callers 1.1 to 1.19 and 0.9. One caller beside two processes that want both processors all the time pays for it: 0.17 ms
+/// instead of 0.14 at the median, and the same 6 ms at the 99th percentile (all in turns).
+pub fn be_patient() {
+    // SAFETY: the kernel only reads the parameters, which are plain data. One that refuses leaves all as it was.
+    unsafe {
+        let parameters: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
+    }
+}
+
 /// Takes the descriptor that the supervisor left at `fd` and moves it out of the way of user code.
 pub(crate) fn take(fd: i32, what: &'static str) -> Result<OwnedFd, BirthError> {
     let error = |errno: nix::Error| BirthError::Descriptor { fd, what, source: errno.into() };

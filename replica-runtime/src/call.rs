@@ -8,8 +8,8 @@ use millgate_contract::{
     limits,
 };
 use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike as _,
+    resource::{Usage, UsageWho, getrusage},
+    time::{TimeVal, TimeValLike as _},
 };
 use pyo3::{exceptions::PySystemExit, ffi, prelude::*, types::PyDict};
 
@@ -43,11 +43,13 @@ pub(crate) struct Runner<'a> {
     program: &'a Program,
     replaces_after_exception: bool,
     event_loop: Option<EventLoop>,
+    /// What the process had used at the end of a call that the next one follows at once.
+    used: Option<Usage>,
 }
 
 impl<'a> Runner<'a> {
     pub(crate) fn new(py: Python<'a>, program: &'a Program, replaces_after_exception: bool) -> Self {
-        Self { py, program, replaces_after_exception, event_loop: None }
+        Self { py, program, replaces_after_exception, event_loop: None, used: None }
     }
 
     /// The loop on which tasks may be waiting, once a coroutine has run.
@@ -55,9 +57,14 @@ impl<'a> Runner<'a> {
         self.event_loop.as_ref()
     }
 
+    /// Nothing runs for a while: what threads of the user's use meanwhile is no call's.
+    pub(crate) fn rest(&mut self) {
+        self.used = None;
+    }
+
     /// Runs the function on `request`. `ended` is asked once, as soon as the function is over.
     pub(crate) fn run(&mut self, request: &[u8], ended: impl FnOnce() -> Ended) -> Answer {
-        let mut clock = Clock::start();
+        let mut clock = Clock::start(self.used.take());
         let request = match json::decode(self.py, request) {
             Ok(request) => request,
             Err(error) => {
@@ -129,7 +136,7 @@ impl<'a> Runner<'a> {
     }
 
     fn success(
-        &self,
+        &mut self,
         value: &Bound<'a, PyAny>,
         store: Option<Bound<'a, PyDict>>,
         clock: Clock,
@@ -182,12 +189,14 @@ impl<'a> Runner<'a> {
         out
     }
 
-    fn answer(&self, outcome: Outcome, value: Bytes, mut clock: Clock, ended: Ended) -> Answer {
+    fn answer(&mut self, outcome: Outcome, value: Bytes, clock: Clock, ended: Ended) -> Answer {
+        let timings;
+        (timings, self.used) = clock.end();
         Answer {
             outcome,
             value,
             metrics: Bytes::new(),
-            timings: clock.timings(),
+            timings,
             collects_metrics: self.program.tracking.as_ref().is_some_and(|tracking| tracking.collects),
             must_leave: false,
             is_draining: ended.is_draining,
@@ -198,20 +207,14 @@ impl<'a> Runner<'a> {
 /// Measures a call. CPU is that of the whole process, so that the threads of numerical libraries count.
 struct Clock {
     lap: Instant,
-    cpu_user_us: i64,
-    cpu_system_us: i64,
+    used: Option<Usage>,
     timings: Timings,
 }
 
 impl Clock {
-    fn start() -> Self {
-        let mut clock =
-            Self { lap: Instant::now(), cpu_user_us: 0, cpu_system_us: 0, timings: Timings::default() };
-        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            clock.cpu_user_us = usage.user_time().num_microseconds();
-            clock.cpu_system_us = usage.system_time().num_microseconds();
-        }
-        clock
+    fn start(used: Option<Usage>) -> Self {
+        let used = used.or_else(|| getrusage(UsageWho::RUSAGE_SELF).ok());
+        Self { lap: Instant::now(), used, timings: Timings::default() }
     }
 
     fn lap_us(&mut self) -> u32 {
@@ -228,15 +231,18 @@ impl Clock {
         self.timings.run_us = self.lap_us();
     }
 
-    fn timings(&mut self) -> Timings {
+    /// The end, and what the process has used until then.
+    fn end(mut self) -> (Timings, Option<Usage>) {
         self.timings.encode_us = self.lap_us();
-        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            let since = |now: i64, then: i64| u32::try_from(now - then).unwrap_or(0);
-            self.timings.cpu_user_us = since(usage.user_time().num_microseconds(), self.cpu_user_us);
-            self.timings.cpu_system_us = since(usage.system_time().num_microseconds(), self.cpu_system_us);
-            self.timings.memory_peak_kib = u32::try_from(usage.max_rss()).unwrap_or(u32::MAX);
+        let used = getrusage(UsageWho::RUSAGE_SELF).ok();
+        if let (Some(now), Some(then)) = (&used, &self.used) {
+            let since =
+                |now: TimeVal, then: TimeVal| u32::try_from((now - then).num_microseconds()).unwrap_or(0);
+            self.timings.cpu_user_us = since(now.user_time(), then.user_time());
+            self.timings.cpu_system_us = since(now.system_time(), then.system_time());
+            self.timings.memory_peak_kib = u32::try_from(now.max_rss()).unwrap_or(u32::MAX);
         }
-        self.timings
+        (self.timings, used)
     }
 }
 

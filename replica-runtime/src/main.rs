@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     birth::close_others();
     birth::end_on_panic();
     birth::be_punctual();
+    birth::be_patient();
     let result = match birth::Role::from_arguments(std::env::args().skip(1)) {
         Ok(birth::Role::Template) => template::run(),
         Ok(birth::Role::Spawned { slot, replica }) => replica::run_spawned(Some(slot), replica),

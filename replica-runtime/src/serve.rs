@@ -6,7 +6,9 @@
 //! Several gateways are served in turn (`turns.rs`). The turn is passed on when nothing runs: after an answer, and when a
 //! turn is declined, has expired, or has lost its gateway.
 //!
-//! Per call with one gateway: `epoll_wait`, `recv`, `sendmsg` (`Accepted`), 2 × `getrusage`, `sendmsg` (`Done`).
+//! Per call with one gateway: `epoll_wait`, `recv`, `sendmsg` (`Accepted`), 2 × `getrusage`, `sendmsg` (`Done`). Where the next
+//! call lies there already, `Done` and its `Accepted` go together, and one look at the clocks is the end of the one and the
+//! begin of the other: with 64 callers of an `add` 1.08 times as many calls, for 0.9 of the processor time each (in turns).
 
 use std::{
     os::fd::{AsRawFd as _, OwnedFd},
@@ -41,6 +43,8 @@ const TURN_OVER: u64 = 1;
 /// Milliseconds for which a turn is kept for a gateway that cannot be told of it: some of the pauses after which it asks
 /// again, and no more, since it may have no use for the turn and cannot say so.
 const SILENT_TURN_MS: u64 = 20;
+/// Answers up to this may be kept until the next call begins.
+const KEPT_ANSWER_BYTES_MAX: usize = 8 * 1024;
 /// Answers over this are written with Python detached: the gateway may be slow, and the user's threads need not wait.
 const DETACHED_BYTES_MIN: usize = 64 * 1024;
 
@@ -55,6 +59,12 @@ pub(crate) enum Leave {
     Recycled(&'static str),
 }
 
+/// An answer, encoded, and the connection that it is for.
+struct Unsent {
+    token: u64,
+    done: BytesMut,
+}
+
 pub(crate) struct Server<'a> {
     py: Python<'a>,
     pub(crate) runner: Runner<'a>,
@@ -67,6 +77,8 @@ pub(crate) struct Server<'a> {
     policy: Policy,
     leave: Option<Leave>,
     busy_poll: BusyPoll,
+    /// Of a call after which more has arrived already. It goes with the next `Accepted`, and is never there while this waits.
+    unsent: Option<Unsent>,
     /// Done once, after the first answer of a replica that stays.
     pub(crate) on_first_answer: Option<Box<dyn FnOnce() + 'a>>,
 }
@@ -93,6 +105,7 @@ impl<'a> Server<'a> {
             policy,
             leave: None,
             busy_poll: BusyPoll::new(),
+            unsent: None,
             on_first_answer: None,
         })
     }
@@ -119,6 +132,7 @@ impl<'a> Server<'a> {
 
     fn wait(&mut self) -> Option<u64> {
         page::enter(Activity::Idle);
+        self.runner.rest();
         let token = self.wait_for_token();
         page::enter(Activity::Busy);
         token
@@ -178,20 +192,31 @@ impl<'a> Server<'a> {
                     }
                 }
             }
-            let Some((index, received)) = next else { return };
+            let Some((index, received)) = next else { return self.send_unsent() };
             self.handle(index, received);
         }
     }
 
+    /// Sends the answer that was kept, if there is one.
+    fn send_unsent(&mut self) {
+        let Some(Unsent { token, done }) = self.unsent.take() else { return };
+        let Some(index) = self.index_of(token) else { return };
+        if self.connections[index].send([&done, &[], &[]]).is_err() {
+            self.close(index);
+        }
+    }
+
     fn read(&mut self, token: u64) {
-        let Some(index) = self.connections.iter().position(|connection| connection.token == token) else {
-            return;
-        };
+        let Some(index) = self.index_of(token) else { return };
         let received = self.connections[index].receive();
         self.handle(index, received);
         if self.leave.is_none() {
             self.read_buffered();
         }
+    }
+
+    fn index_of(&self, token: u64) -> Option<usize> {
+        self.connections.iter().position(|connection| connection.token == token)
     }
 
     fn handle(&mut self, index: usize, received: Result<Option<Frame>, ConnectionError>) {
@@ -201,10 +226,11 @@ impl<'a> Server<'a> {
             Ok(Some(Frame::Call(call, _)))
                 if self.desk.is_recalled(self.connections[index].token, call.id) => {}
             Ok(Some(Frame::Call(call, body))) => {
-                if self.turns.may_call(self.connections[index].token) {
+                let token = self.connections[index].token;
+                if self.turns.may_call(token) {
                     self.call(index, &call, &body);
                 } else {
-                    self.refuse(index, call.id);
+                    self.refuse(token, call.id);
                 }
             }
             Ok(Some(Frame::Decline)) => {
@@ -217,10 +243,12 @@ impl<'a> Server<'a> {
     }
 
     /// It is another gateway's turn.
-    fn refuse(&mut self, index: usize, id: CallId) {
-        let connection = &self.connections[index];
-        self.turns.refused(connection.token);
-        if connection.send_now(&Frame::Refused(id, RefusalReason::Busy).encode()).is_err() {
+    fn refuse(&mut self, token: u64, id: CallId) {
+        // Whose call was answered has the answer first.
+        self.send_unsent();
+        let Some(index) = self.index_of(token) else { return };
+        self.turns.refused(token);
+        if self.connections[index].send_now(&Frame::Refused(id, RefusalReason::Busy).encode()).is_err() {
             self.close(index);
         }
     }
@@ -238,7 +266,7 @@ impl<'a> Server<'a> {
             return;
         }
         while let Some(token) = self.turns.next() {
-            let Some(index) = self.connections.iter().position(|connection| connection.token == token) else {
+            let Some(index) = self.index_of(token) else {
                 self.turns.forget(token);
                 continue;
             };
@@ -261,6 +289,9 @@ impl<'a> Server<'a> {
 
     fn remove(&mut self, index: usize) {
         let connection = self.connections.swap_remove(index);
+        if let Some(unsent) = self.unsent.take_if(|unsent| unsent.token == connection.token) {
+            let _ = connection.send([&unsent.done, &[], &[]]);
+        }
         self.turns.forget(connection.token);
         self.poll.remove(connection.fd.as_raw_fd());
         self.desk.close(connection);
@@ -269,6 +300,9 @@ impl<'a> Server<'a> {
     fn call(&mut self, index: usize, call: &Call, body: &Bytes) {
         self.busy_poll.called(call.busy_poll_us);
         let caller = self.connections.swap_remove(index);
+        if self.unsent.as_ref().is_some_and(|unsent| unsent.token != caller.token) {
+            self.send_unsent();
+        }
         self.turns.begin(caller.token);
         let others = std::mem::take(&mut self.connections);
         let deadline = Instant::now() + Duration::from_millis(u64::from(call.remaining_ms));
@@ -291,7 +325,8 @@ impl<'a> Server<'a> {
     /// An error is one of the connection; the function has run, or not, all the same.
     fn run_call(&mut self, caller: &Connection, call: &Call, body: &Bytes) -> Result<(), ConnectionError> {
         // If the gateway cannot be told, the function must not run: the call may be tried elsewhere.
-        let told = caller.send([&Frame::Accepted(call.id).encode(), &[], &[]]);
+        let unsent = self.unsent.take().map_or_else(BytesMut::new, |unsent| unsent.done);
+        let told = caller.send([&unsent, &Frame::Accepted(call.id).encode(), &[]]);
         let answer = told.map(|()| {
             let desk = &self.desk;
             page::begin(&call.request_id);
@@ -332,7 +367,7 @@ impl<'a> Server<'a> {
     }
 
     fn answer(
-        &self,
+        &mut self,
         caller: &Connection,
         call: &Call,
         answer: Answer,
@@ -350,6 +385,14 @@ impl<'a> Server<'a> {
         };
         let mut head = BytesMut::with_capacity(64);
         frame::encode_done_head(&mut head, &done);
+        let stays = self.leave.is_none() && self.on_first_answer.is_none() && !is_queued;
+        if stays && caller.has_read_ahead() && done.value.len() + done.metrics.len() <= KEPT_ANSWER_BYTES_MAX
+        {
+            head.extend_from_slice(&done.value);
+            head.extend_from_slice(&done.metrics);
+            self.unsent = Some(Unsent { token: caller.token, done: head });
+            return Ok(());
+        }
         let parts: [&[u8]; 3] = [&head, &done.value, &done.metrics];
         if done.value.len() < DETACHED_BYTES_MIN {
             caller.send(parts)

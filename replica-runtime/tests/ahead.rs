@@ -3,7 +3,9 @@
 
 mod harness;
 
-use harness::{Gateway, Project, Replica, Template, text};
+use std::io::Write as _;
+
+use harness::{Gateway, Project, Replica, Template, call_frame, text};
 use millgate_contract::{
     frame::{Frame, Outcome, RefusalReason, Role},
     ids::CallId,
@@ -74,6 +76,61 @@ fn expect_answer(gateway: &mut Gateway, id: CallId, name: &str) {
     assert_eq!(text(&gateway.expect_done(id).value), format!("\"{name}\""));
 }
 
+/// Three calls as they arrive together, so that the first and the second are answered while the next one lies there.
+fn three_at_once(gateway: &mut Gateway, behind: &[u8]) -> [(CallId, &'static str); 3] {
+    let calls = [(CallId(101), "a"), (CallId(102), "b"), (CallId(103), "c")];
+    let frames = calls.map(|(id, name)| call_frame(id, &named(name), 30_000).encode());
+    gateway.stream.write_all(&[&frames.concat(), behind].concat()).unwrap();
+    calls
+}
+
+#[test]
+fn calls_that_arrive_together_are_answered_each_and_the_last_one_at_once() {
+    let house = House::new();
+    let mut gateway = house.join();
+    assert_eq!(gateway.answer(&named("first")), r#""first""#);
+    for (id, name) in three_at_once(&mut gateway, b"") {
+        expect_answer(&mut gateway, id, name);
+    }
+    // Also when a frame follows that has not arrived whole.
+    let next = call_frame(CallId(104), &named("d"), 30_000).encode();
+    for (id, name) in three_at_once(&mut gateway, &next[..20]) {
+        expect_answer(&mut gateway, id, name);
+    }
+    gateway.stream.write_all(&next[20..]).unwrap();
+    expect_answer(&mut gateway, CallId(104), "d");
+    assert_eq!(house.begun(), ["first", "a", "b", "c", "a", "b", "c", "d"]);
+}
+
+#[test]
+fn calls_are_answered_whatever_follows_them() {
+    let house = House::new();
+    let mut gateway = house.join();
+    assert_eq!(gateway.answer(&named("first")), r#""first""#);
+    for (id, name) in three_at_once(&mut gateway, &[0xFF; 64]) {
+        expect_answer(&mut gateway, id, name);
+    }
+    assert_eq!(gateway.receive(), None, "that was no frame");
+}
+
+#[test]
+fn an_answer_comes_before_the_refusal_of_what_lies_behind_it_when_it_is_another_one_s_turn() {
+    let house = House::new();
+    let (mut one, mut other) = (house.join(), house.replica.join("other", Role::Calls));
+    assert_eq!(one.answer(&named("first")), r#""first""#);
+    let held = serde_json::json!({"name": "held", "until": house.gate}).to_string();
+    let calls = [(CallId(101), held), (CallId(102), named("a"))];
+    let frames = calls.map(|(id, json)| call_frame(id, &json, 30_000).encode());
+    one.stream.write_all(&frames.concat()).unwrap();
+    one.expect_accepted(CallId(101));
+    let refused = other.begin(&named("other's"));
+    other.expect_refused(refused);
+    house.open();
+    one.expect_done(CallId(101));
+    one.expect_refused(CallId(102));
+    other.expect_grant();
+}
+
 #[test]
 fn calls_behind_the_running_one_run_in_their_order_each_with_its_own_frames() {
     let house = House::new();
@@ -117,7 +174,7 @@ fn what_was_read_before_it_was_recalled_is_given_back_as_well() {
     let bytes: Vec<u8> = frames
         .iter()
         .zip(&ids)
-        .flat_map(|(json, id)| harness::call_frame(*id, json, 30_000).encode().to_vec())
+        .flat_map(|(json, id)| call_frame(*id, json, 30_000).encode().to_vec())
         .collect();
     std::io::Write::write_all(&mut gateway.stream, &bytes).unwrap();
     gateway.expect_accepted(ids[0]);

@@ -51,6 +51,12 @@ fn a_function_s_timers_are_not_late_for_the_sake_of_others() {
 }
 
 #[test]
+fn a_replica_takes_no_processor_from_who_has_woken_it() {
+    let code = "import os\ndef predict(args):\n    return os.sched_getscheduler(0) == os.SCHED_BATCH\n";
+    assert_eq!(Project::new(code).import().ready().gateway().answer("0"), "true");
+}
+
+#[test]
 fn a_failed_import_is_named_in_one_line_and_traced_in_the_log() {
     let (failure, log) = Project::new("import os\nimport no_such_module_here\n").import_failure();
     assert_eq!(failure.step, Step::Import);
