@@ -17,7 +17,7 @@ from .contestants import RELEASE
 from .environments import BENCH
 from .load import Target, call_once, run
 from .millgate import Millgate
-from .processes import cpu_s, descendants, pss_mb
+from .processes import descendants, pss_mb, running_s
 
 ADD = CASES[0]
 _IDLE_SETTLE_S = 3.0
@@ -60,9 +60,9 @@ def idle(folder: Path, seconds: float) -> dict[str, list[float]]:
     call_once(millgate.target(ADD), 10)
     time.sleep(_IDLE_SETTLE_S)
     processes = descendants()
-    before = cpu_s(processes)
+    before = running_s(processes)
     time.sleep(seconds)
-    used = cpu_s(processes) - before
+    used = running_s(processes) - before
     return {"idle_pss_mb": [pss_mb(processes)], "idle_cpu_percent": [used / seconds * 100]}
 
 

@@ -52,6 +52,17 @@ def cpu_s(pids: list[int]) -> float:
     return ticks / TICKS_PER_S
 
 
+def running_s(pids: list[int]) -> float:
+    """The same, of the threads that there are, to the nanosecond: ticks of a hundredth of a second, of which each process has two
+    rounded, are as much as an idle server uses in five seconds."""
+    nanoseconds = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                nanoseconds += int(task.read_text().split()[0])
+    return nanoseconds / 1e9
+
+
 def pss_mb(pids: list[int]) -> float:
     """Proportional memory: shared pages divided among those who share them."""
     kib = 0

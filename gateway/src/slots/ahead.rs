@@ -41,6 +41,8 @@ const UNKNOWN_US: u32 = 1_000;
 const NEAR_END_US: u32 = 2_000;
 /// Calls of which it is learnt how long calls take, before that is relied on.
 const KNOWN_CALLS_MIN: u32 = 128;
+/// And after it turned out wrong.
+const DOUBT_CALLS: u32 = 32;
 
 /// What calls of one deployment cost its replicas. An update that another one overtakes is lost, which does not matter.
 #[derive(Debug)]
@@ -75,6 +77,12 @@ impl Pace {
         };
         self.least_us.store(next, Ordering::Relaxed);
         self.known.store(known.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// What was sent ahead is wanted back: the call before it took far longer than calls do.
+    pub(super) fn doubt(&self) {
+        self.most_us.fetch_max(UNKNOWN_US, Ordering::Relaxed);
+        self.known.fetch_min(KNOWN_CALLS_MIN - DOUBT_CALLS, Ordering::Relaxed);
     }
 
     /// What was sent ahead had to come back, or would have.
@@ -200,10 +208,15 @@ mod tests {
         assert_eq!(pace.calls(), 0);
         let near_end = pace.near_end().expect("they take about as long");
         assert!((7_400..8_300).contains(&near_end.as_micros()), "{near_end:?}");
+        pace.doubt();
+        learn(&pace, [10_000; 31]);
+        assert_eq!(pace.near_end(), None, "one of them took longer");
+        learn(&pace, [10_000]);
+        assert!(pace.near_end().is_some());
         pace.forget();
-        learn(&pace, [10_000; 50]);
+        learn(&pace, [10_000; 127]);
         assert_eq!(pace.near_end(), None, "not before it is known again");
-        learn(&pace, [10_000; 100]);
+        learn(&pace, [10_000]);
         assert!(pace.near_end().is_some());
     }
 

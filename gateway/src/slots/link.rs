@@ -244,7 +244,7 @@ impl Link {
     /// Those behind the call that runs are wanted back, if they are not already: the last of them.
     pub(crate) fn recall(&mut self) -> Option<CallId> {
         let last = self.ahead.take_back()?;
-        self.shared.pace().forget();
+        self.shared.pace().doubt();
         Some(last)
     }
 

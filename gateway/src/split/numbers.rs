@@ -1,4 +1,4 @@
-//! Many numbers of an array at once: each byte of a window is put into classes, a bit of a mask for each, and the
+//! Many numbers of an array at once, as `simdjson` and Parabix do it: each byte of a window is put into classes, a bit of a mask for each, and the
 //! grammar of numbers is asked of the masks. What has an exponent or unusual blanks is left to be looked at one by one.
 //!
 //! 50,000 floats are split with 4.1 million instructions so; one by one with 7.2 million.
@@ -8,8 +8,8 @@ use wide::u8x16;
 /// Bytes of a window.
 const WINDOW_BYTES: usize = 64;
 
-/// Bytes of the numbers at the front of `text`, each with its comma and the spaces behind it. Fewer than there are: what
-/// follows need not be no number.
+/// Bytes of the numbers at the front of `text`, each with its comma and the spaces behind it. Not of all of them: what follows
+/// may be a number, too.
 pub(super) fn with_commas(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(window) = text[at..].first_chunk() {
