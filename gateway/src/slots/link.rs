@@ -26,6 +26,7 @@ use millgate_contract::{
     limits,
     spec::DeploymentSpec,
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::UnixStream,
@@ -40,6 +41,10 @@ use crate::{
 
 /// Bytes read at once; a link's buffer shrinks back to it after a large answer.
 const READ_BYTES: usize = 16 * 1024;
+/// Bytes that are written to a replica before it reads them: half of what the kernel then allows, which is its limit for anybody
+/// (`net.core.wmem_max`) if that is lower. With the kernel's own 208 KB the gateway is woken several times to go on with 1 MB, and
+/// four callers have 0.95 of the answers that they have with this (in turns); with 5 MB about as many.
+const SEND_BUFFER_BYTES: usize = 512 * 1024;
 /// A buffer larger than this is not kept by an idle link.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
@@ -122,6 +127,10 @@ impl Link {
         has_served: Arc<AtomicBool>,
     ) -> Result<Self, JoinError> {
         let mut stream = connect(&DeploymentSpec::slot_socket(shared.run_dir(), slot)).await?;
+        if role == Role::Calls {
+            // One that stays as it is only writes more often.
+            let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        }
         let mut received = BytesMut::with_capacity(READ_BYTES);
         let hello = loop {
             match take_frame(&mut received)? {
