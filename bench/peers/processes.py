@@ -53,8 +53,10 @@ def cpu_s(pids: list[int]) -> float:
 
 
 def running_s(pids: list[int]) -> float:
-    """The same, of the threads that there are, to the nanosecond: ticks of a hundredth of a second, of which each process has two
-    rounded, are as much as an idle server uses in five seconds."""
+    """The same, of the threads that there are, to the nanosecond.
+
+    In ticks of a hundredth of a second, of which each process has two that are rounded, an idle server is hardly seen.
+    """
     nanoseconds = 0
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
