@@ -38,7 +38,7 @@
 //! # Calls sent ahead
 //!
 //! A gateway in whose line calls wait may write some of them behind the one that runs, at most [`limits::AHEAD_CALLS_MAX`], so
-//! that a replica whose calls take microseconds goes from one to the next without sleeping. They are run in their order, one
+//! that a replica whose calls take microseconds, or whose call is about to end, goes to the next one without sleeping. They are run in their order, one
 //! after the other, each with its own `Accepted` and `Done`; a replica that leaves refuses them, and of one that dies they
 //! were never accepted. When the one that runs takes longer than was to be expected, the gateway says `Recall`, by a
 //! connection with `Role::Aside`: the replica refuses what lies behind it at once, although it has not read it yet, and skips it later. To a replica of an older version
